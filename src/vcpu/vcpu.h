@@ -1,0 +1,85 @@
+/*
+ * vcpu/vcpu.h - the contract between a machine and what executes its guest code: kvm, dbt, later hv.
+ *
+ * An engine belongs to one VM and makes its vCPUs. One host thread runs each vCPU and is the only one
+ * that calls vcpu_run, vcpu_get and vcpu_set on it (or anyone, while that thread is stopped).
+ * vcpu_kick and vcpu_nmi come from any thread and do not block.
+ *
+ * Interrupts are pulled: where the guest can take one (IF set, no shadow), the engine asks
+ * irq.pending(), and if true takes the vector with irq.ack(). Whoever makes an interrupt pending kicks
+ * the vCPU afterwards. Where the engine holds the local APIC itself (in_kernel_lapic), the pull serves
+ * only the PIC's INTR on vCPU 0, and messages go through engine_msi.
+ */
+#ifndef VCPU_VCPU_H
+#define VCPU_VCPU_H
+
+#include "base/err.h"
+#include "base/types.h"
+#include "core/exit.h"
+
+struct mem;
+struct cpuid_model;
+struct x86_state;
+struct vcpu;
+struct engine;
+
+/* The vCPU's source of external interrupts; called on the vCPU's thread. */
+struct vcpu_irq {
+    bool (*pending)(void *ctx);
+    int (*ack)(void *ctx); /* the vector 0-255, or -1 when it has gone away */
+    void *ctx;             /* borrowed */
+};
+
+struct vcpu_ops {
+    /* Runs guest code until there is something to do; fills vcpu->exit. Finishes the instruction of
+     * the last exit first. */
+    void (*run)(struct vcpu *vcpu);
+    /* Makes a run in progress, or the next one, return soon with EXIT_KICKED. Any thread. */
+    void (*kick)(struct vcpu *vcpu);
+    /* Makes an NMI pending and kicks. Any thread. */
+    void (*nmi)(struct vcpu *vcpu);
+    void (*get)(struct vcpu *vcpu, struct x86_state *ret_state);
+    /* -EINVAL for a state that no processor can be in. */
+    int (*set)(struct vcpu *vcpu, const struct x86_state *state);
+    void (*free)(struct vcpu *vcpu);
+};
+
+struct vcpu {
+    const struct vcpu_ops *ops;
+    struct engine *engine; /* borrowed */
+    unsigned index;        /* also the APIC id */
+    struct vm_exit exit;
+    struct vcpu_irq irq;
+};
+
+struct engine_ops {
+    const char *name; /* "kvm", "dbt" */
+    struct vcpu *(*vcpu_new)(struct engine *engine, unsigned index, struct err *err);
+    /* Memory slots changed; no vCPU runs. */
+    int (*memory_changed)(struct engine *engine, struct err *err);
+    /* Moves what the engine knows of written pages into MEM_DIRTY flags. Any thread. */
+    void (*dirty_sync)(struct engine *engine);
+    /* in_kernel_lapic only: delivers a message. Any thread. */
+    void (*msi)(struct engine *engine, u64 address, u32 data);
+    void (*free)(struct engine *engine);
+};
+
+struct engine {
+    const struct engine_ops *ops;
+    struct mem *mem;                 /* borrowed */
+    const struct cpuid_model *cpuid; /* borrowed */
+    bool in_kernel_lapic;
+    bool in_kernel_pvclock; /* the engine answers the kvm-clock MSRs itself */
+};
+
+static inline void vcpu_run(struct vcpu *vcpu)
+{
+    vcpu->ops->run(vcpu);
+}
+
+static inline void vcpu_kick(struct vcpu *vcpu)
+{
+    vcpu->ops->kick(vcpu);
+}
+
+#endif
