@@ -6,7 +6,8 @@
  * blk_drain (loop thread, no device lock held) returns when nothing is in flight.
  * Ownership: the request and its segments belong to the caller and stay until done() runs.
  * Trust: offsets and lengths may come from a guest; a request beyond the end fails with -EINVAL and
- * touches nothing. A completed flush means that everything completed before it is on stable storage.
+ * touches nothing. A completed flush means that everything completed before it is on stable
+ * storage.
  */
 #ifndef BACK_BLK_H
 #define BACK_BLK_H
@@ -46,8 +47,8 @@ struct blk_ops {
 
 struct blk {
     const struct blk_ops *ops;
-    u64 size_bytes;    /* a multiple of 512 */
-    u32 sector_bytes;  /* 512 or 4096: what offsets and lengths must be multiples of */
+    u64 size_bytes;   /* a multiple of 512 */
+    u32 sector_bytes; /* 512 or 4096: what offsets and lengths must be multiples of */
     bool read_only;
     bool can_discard;
     struct lock *lock; /* borrowed: held around done() */

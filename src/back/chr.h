@@ -1,10 +1,11 @@
 /*
  * back/chr.h - a byte stream behind a serial port or a console: a terminal, a socket, a ring.
  *
- * Threads: chr_write comes from any thread under the device's lock and never blocks: it takes what it
- * can and returns how much; with nobody attached it takes everything. client.writable() (loop, device
- * lock held) says that there is room again. client.rx() runs on the loop with the device's lock held
- * and returns how many bytes the device took; the rest is offered again after chr_rx_resume.
+ * Threads: chr_write comes from any thread under the device's lock and never blocks: it takes what
+ * it can and returns how much; with nobody attached it takes everything. client.writable() (loop,
+ * device lock held) says that there is room again. client.rx() runs on the loop with the device's
+ * lock held and returns how many bytes the device took; the rest is offered again after
+ * chr_rx_resume.
  */
 #ifndef BACK_CHR_H
 #define BACK_CHR_H

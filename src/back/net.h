@@ -2,10 +2,10 @@
  * back/net.h - what a network adapter may ask of the link behind it: whole Ethernet frames.
  *
  * Threads: net_send comes from any thread under the device's lock and never blocks; a frame that
- * cannot be sent now is dropped and counted. rx() runs on the device loop with the device's lock held.
- * The back end calls rx_ready() before it reads a frame and leaves it in the host's queue when false;
- * the device calls net_rx_resume when it has room again.
- * Frames start with the 12-byte virtio-net header (virtio 1.2, 5.1.6) only when vnet_header is true.
+ * cannot be sent now is dropped and counted. rx() runs on the device loop with the device's lock
+ * held. The back end calls rx_ready() before it reads a frame and leaves it in the host's queue
+ * when false; the device calls net_rx_resume when it has room again. Frames start with the 12-byte
+ * virtio-net header (virtio 1.2, 5.1.6) only when vnet_header is true.
  */
 #ifndef BACK_NET_H
 #define BACK_NET_H

@@ -13,13 +13,13 @@
 #include "base/fmt.h"
 
 /* libc's formatter is the oracle. */
-#define SAME_AS_LIBC(...)                                                                          \
-    do {                                                                                           \
-        char ours[64], theirs[64];                                                                 \
-        size_t our_length = fmt_text(ours, sizeof(ours), __VA_ARGS__);                             \
-        int their_length = snprintf(theirs, sizeof(theirs), __VA_ARGS__);                          \
-        assert_string_equal(ours, theirs);                                                         \
-        assert_int_equal(our_length, their_length);                                                \
+#define SAME_AS_LIBC(...)                                                 \
+    do {                                                                  \
+        char ours[64], theirs[64];                                        \
+        size_t our_length = fmt_text(ours, sizeof(ours), __VA_ARGS__);    \
+        int their_length = snprintf(theirs, sizeof(theirs), __VA_ARGS__); \
+        assert_string_equal(ours, theirs);                                \
+        assert_int_equal(our_length, their_length);                       \
     } while (0)
 
 static void test_fmt(void **state)

@@ -1,9 +1,10 @@
 /*
  * base/err.h - an error with a message for a person, carried on the caller's stack.
  *
- * A function that can fail for a reason a person must read takes a `struct err *` last, returns 0 or
- * -errno, and writes `return err_set(err, -ENOENT, "disk '%s': ...", path)`. The message says what
- * failed, why, and what mends it. Only entry points print it. ERR may be NULL: the text is dropped.
+ * A function that can fail for a reason a person must read takes a `struct err *` last, returns 0
+ * or -errno, and writes `return err_set(err, -ENOENT, "disk '%s': ...", path)`. The message says
+ * what failed, why, and what mends it. Only entry points print it. ERR may be NULL: the text is
+ * dropped.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H

@@ -1,8 +1,8 @@
 /*
  * base/lock.h - a mutex that pure code can name; bound at link (host/thread.c in hosted programs).
  *
- * Only dispatchers (core/bus.c, core/clock.c, the loop) take device locks; see docs/STYLE.md rule 13
- * for the order: device, irq chip, vCPU kick. Not recursive. All-zero is an unlocked lock.
+ * Only dispatchers (core/bus.c, core/clock.c, the loop) take device locks; see docs/STYLE.md rule
+ * 13 for the order: device, irq chip, vCPU kick. Not recursive. All-zero is an unlocked lock.
  */
 #ifndef BASE_LOCK_H
 #define BASE_LOCK_H

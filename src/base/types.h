@@ -32,7 +32,7 @@ typedef u64 gva_t;
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The object of TYPE whose MEMBER is at POINTER. */
-#define container_of(pointer, type, member)                                                        \
-    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define container_of(pointer, type, member) \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 #endif

@@ -2,10 +2,10 @@
  * core/bus.h - the port and memory-mapped address spaces: who answers at which address.
  *
  * Threads: bus_read and bus_write come from any vCPU thread; the range's lock is held while its
- * handler runs, so a handler never meets itself. bus_add, bus_remove and bus_move may run while vCPUs
- * do (a guest moves a BAR); the map itself has its own lock.
- * Trust: address and size come from the guest. Offsets given to handlers lie wholly inside their range.
- * Nobody there: reads give all ones, writes vanish; both are counted.
+ * handler runs, so a handler never meets itself. bus_add, bus_remove and bus_move may run while
+ * vCPUs do (a guest moves a BAR); the map itself has its own lock. Trust: address and size come
+ * from the guest. Offsets given to handlers lie wholly inside their range. Nobody there: reads give
+ * all ones, writes vanish; both are counted.
  */
 #ifndef CORE_BUS_H
 #define CORE_BUS_H
@@ -53,8 +53,8 @@ void bus_remove(struct bus *bus, enum bus_space space, u64 base, void *device);
 /* True when a range holds ADDRESS. */
 bool bus_claims(struct bus *bus, enum bus_space space, u64 address);
 
-/* Does one access of 1 to 8 bytes. One that crosses the end of its range, or is wider than 4 bytes on
- * the port space, is split into bytes. */
+/* Does one access of 1 to 8 bytes. One that crosses the end of its range, or is wider than 4 bytes
+ * on the port space, is split into bytes. */
 u64 bus_read(struct bus *bus, enum bus_space space, u64 address, unsigned bytes);
 void bus_write(struct bus *bus, enum bus_space space, u64 address, unsigned bytes, u64 value);
 

@@ -1,10 +1,10 @@
 /*
  * core/clock.h - the VM's clock and the timers of all its devices.
  *
- * The clock counts nanoseconds of VM time: it runs while the VM runs, stops with it, and is saved with
- * it. Timers fire on the device loop (vm_clock_run), with their device's lock held.
- * Threads: vm_clock_now, timer_arm and timer_cancel come from any thread; timer_arm and timer_cancel
- * under the timer's own device lock. After timer_cancel returns under that lock, the timer does not fire.
+ * The clock counts nanoseconds of VM time: it runs while the VM runs, stops with it, and is saved
+ * with it. Timers fire on the device loop (vm_clock_run), with their device's lock held. Threads:
+ * vm_clock_now, timer_arm and timer_cancel come from any thread; timer_arm and timer_cancel under
+ * the timer's own device lock. After timer_cancel returns under that lock, the timer does not fire.
  */
 #ifndef CORE_CLOCK_H
 #define CORE_CLOCK_H
@@ -21,7 +21,7 @@ struct timer {
     struct vm_clock *clock; /* borrowed */
     struct lock *lock;      /* borrowed: held while FIRE runs; may be NULL */
     void (*fire)(void *ctx);
-    void *ctx; /* borrowed */
+    void *ctx;       /* borrowed */
     u64 deadline_ns; /* VM time; TIMER_NEVER when not armed */
     int heap_index;  /* -1 when not armed */
 };
@@ -29,7 +29,7 @@ struct timer {
 struct vm_clock {
     struct lock lock;
     bool running;
-    u64 offset_ns; /* VM time = host monotonic time + offset, while running */
+    u64 offset_ns;  /* VM time = host monotonic time + offset, while running */
     u64 stopped_ns; /* VM time while stopped */
     struct timer *heap[VM_CLOCK_TIMERS_MAX];
     unsigned heap_count;

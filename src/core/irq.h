@@ -28,7 +28,8 @@ static inline void irq_pulse(const struct irq_line *line)
     irq_set(line, false);
 }
 
-/* Where messages go: address and data as a PCI function or an I/O APIC sends them (SDM vol. 3A 11.11). */
+/* Where messages go: address and data as a PCI function or an I/O APIC sends them (SDM vol.
+ * 3A 11.11). */
 struct msi_sink {
     void (*deliver)(void *ctx, u64 address, u32 data);
     void *ctx; /* borrowed */

@@ -2,11 +2,11 @@
  * core/state.h - saving and loading device state by field tables.
  *
  * A device describes its state once, as a table of fields; the same table saves, loads, prints and
- * tests it. A saved object is: u32 count of fields, then per field u16 name length, name, u32 bytes,
- * the bytes (integers little-endian as in memory). Loading goes by name: an unknown or missing field or
- * one of another size is an error, so that a stream is never half understood.
- * Trust: the stream is hostile. A device validates loaded values in its own post-load function before
- * it uses them as an index or a bound.
+ * tests it. A saved object is: u32 count of fields, then per field u16 name length, name, u32
+ * bytes, the bytes (integers little-endian as in memory). Loading goes by name: an unknown or
+ * missing field or one of another size is an error, so that a stream is never half understood.
+ * Trust: the stream is hostile. A device validates loaded values in its own post-load function
+ * before it uses them as an index or a bound.
  */
 #ifndef CORE_STATE_H
 #define CORE_STATE_H
@@ -27,10 +27,18 @@ struct field {
     size_t bytes;
 };
 
-#define FIELD(type, member)                                                                        \
-    {FIELD_KIND_BYTES, #member, offsetof(type, member), sizeof(((type *)0)->member)}
-#define FIELD_TIMER(type, member) {FIELD_KIND_TIMER, #member, offsetof(type, member), 8}
-#define FIELD_END {FIELD_KIND_END, NULL, 0, 0}
+#define FIELD(type, member)                                                            \
+    {                                                                                  \
+        FIELD_KIND_BYTES, #member, offsetof(type, member), sizeof(((type *)0)->member) \
+    }
+#define FIELD_TIMER(type, member)                            \
+    {                                                        \
+        FIELD_KIND_TIMER, #member, offsetof(type, member), 8 \
+    }
+#define FIELD_END                  \
+    {                              \
+        FIELD_KIND_END, NULL, 0, 0 \
+    }
 
 /* A growing buffer (save) or a bounded view (load). */
 struct state_writer {

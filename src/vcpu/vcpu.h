@@ -1,14 +1,15 @@
 /*
- * vcpu/vcpu.h - the contract between a machine and what executes its guest code: kvm, dbt, later hv.
+ * vcpu/vcpu.h - the contract between a machine and what executes its guest code: kvm, dbt, later
+ * hv.
  *
- * An engine belongs to one VM and makes its vCPUs. One host thread runs each vCPU and is the only one
- * that calls vcpu_run, vcpu_get and vcpu_set on it (or anyone, while that thread is stopped).
+ * An engine belongs to one VM and makes its vCPUs. One host thread runs each vCPU and is the only
+ * one that calls vcpu_run, vcpu_get and vcpu_set on it (or anyone, while that thread is stopped).
  * vcpu_kick and vcpu_nmi come from any thread and do not block.
  *
  * Interrupts are pulled: where the guest can take one (IF set, no shadow), the engine asks
- * irq.pending(), and if true takes the vector with irq.ack(). Whoever makes an interrupt pending kicks
- * the vCPU afterwards. Where the engine holds the local APIC itself (in_kernel_lapic), the pull serves
- * only the PIC's INTR on vCPU 0, and messages go through engine_msi.
+ * irq.pending(), and if true takes the vector with irq.ack(). Whoever makes an interrupt pending
+ * kicks the vCPU afterwards. Where the engine holds the local APIC itself (in_kernel_lapic), the
+ * pull serves only the PIC's INTR on vCPU 0, and messages go through engine_msi.
  */
 #ifndef VCPU_VCPU_H
 #define VCPU_VCPU_H

@@ -10,8 +10,22 @@
 #include "base/types.h"
 
 enum x86_gpr {
-    X86_RAX, X86_RCX, X86_RDX, X86_RBX, X86_RSP, X86_RBP, X86_RSI, X86_RDI,
-    X86_R8, X86_R9, X86_R10, X86_R11, X86_R12, X86_R13, X86_R14, X86_R15,
+    X86_RAX,
+    X86_RCX,
+    X86_RDX,
+    X86_RBX,
+    X86_RSP,
+    X86_RBP,
+    X86_RSI,
+    X86_RDI,
+    X86_R8,
+    X86_R9,
+    X86_R10,
+    X86_R11,
+    X86_R12,
+    X86_R13,
+    X86_R14,
+    X86_R15,
     X86_GPR_COUNT
 };
 
@@ -44,38 +58,91 @@ struct x86_table {
 };
 
 enum x86_flag {
-    X86_CF = 1 << 0, X86_PF = 1 << 2, X86_AF = 1 << 4, X86_ZF = 1 << 6, X86_SF = 1 << 7,
-    X86_TF = 1 << 8, X86_IF = 1 << 9, X86_DF = 1 << 10, X86_OF = 1 << 11, X86_IOPL = 3 << 12,
-    X86_NT = 1 << 14, X86_RF = 1 << 16, X86_VM = 1 << 17, X86_AC = 1 << 18, X86_VIF = 1 << 19,
-    X86_VIP = 1 << 20, X86_ID = 1 << 21, X86_FLAG_FIXED = 1 << 1,
+    X86_CF = 1 << 0,
+    X86_PF = 1 << 2,
+    X86_AF = 1 << 4,
+    X86_ZF = 1 << 6,
+    X86_SF = 1 << 7,
+    X86_TF = 1 << 8,
+    X86_IF = 1 << 9,
+    X86_DF = 1 << 10,
+    X86_OF = 1 << 11,
+    X86_IOPL = 3 << 12,
+    X86_NT = 1 << 14,
+    X86_RF = 1 << 16,
+    X86_VM = 1 << 17,
+    X86_AC = 1 << 18,
+    X86_VIF = 1 << 19,
+    X86_VIP = 1 << 20,
+    X86_ID = 1 << 21,
+    X86_FLAG_FIXED = 1 << 1,
     X86_ARITH_FLAGS = X86_CF | X86_PF | X86_AF | X86_ZF | X86_SF | X86_OF
 };
 
 enum x86_cr0 {
-    X86_CR0_PE = 1 << 0, X86_CR0_MP = 1 << 1, X86_CR0_EM = 1 << 2, X86_CR0_TS = 1 << 3,
-    X86_CR0_ET = 1 << 4, X86_CR0_NE = 1 << 5, X86_CR0_WP = 1 << 16, X86_CR0_AM = 1 << 18,
-    X86_CR0_NW = 1 << 29, X86_CR0_CD = 1 << 30
+    X86_CR0_PE = 1 << 0,
+    X86_CR0_MP = 1 << 1,
+    X86_CR0_EM = 1 << 2,
+    X86_CR0_TS = 1 << 3,
+    X86_CR0_ET = 1 << 4,
+    X86_CR0_NE = 1 << 5,
+    X86_CR0_WP = 1 << 16,
+    X86_CR0_AM = 1 << 18,
+    X86_CR0_NW = 1 << 29,
+    X86_CR0_CD = 1 << 30
 };
 #define X86_CR0_PG (1u << 31)
 
 enum x86_cr4 {
-    X86_CR4_VME = 1 << 0, X86_CR4_PVI = 1 << 1, X86_CR4_TSD = 1 << 2, X86_CR4_DE = 1 << 3,
-    X86_CR4_PSE = 1 << 4, X86_CR4_PAE = 1 << 5, X86_CR4_MCE = 1 << 6, X86_CR4_PGE = 1 << 7,
-    X86_CR4_PCE = 1 << 8, X86_CR4_OSFXSR = 1 << 9, X86_CR4_OSXMMEXCPT = 1 << 10,
-    X86_CR4_UMIP = 1 << 11, X86_CR4_LA57 = 1 << 12, X86_CR4_FSGSBASE = 1 << 16,
-    X86_CR4_PCIDE = 1 << 17, X86_CR4_OSXSAVE = 1 << 18, X86_CR4_SMEP = 1 << 20,
-    X86_CR4_SMAP = 1 << 21, X86_CR4_PKE = 1 << 22
+    X86_CR4_VME = 1 << 0,
+    X86_CR4_PVI = 1 << 1,
+    X86_CR4_TSD = 1 << 2,
+    X86_CR4_DE = 1 << 3,
+    X86_CR4_PSE = 1 << 4,
+    X86_CR4_PAE = 1 << 5,
+    X86_CR4_MCE = 1 << 6,
+    X86_CR4_PGE = 1 << 7,
+    X86_CR4_PCE = 1 << 8,
+    X86_CR4_OSFXSR = 1 << 9,
+    X86_CR4_OSXMMEXCPT = 1 << 10,
+    X86_CR4_UMIP = 1 << 11,
+    X86_CR4_LA57 = 1 << 12,
+    X86_CR4_FSGSBASE = 1 << 16,
+    X86_CR4_PCIDE = 1 << 17,
+    X86_CR4_OSXSAVE = 1 << 18,
+    X86_CR4_SMEP = 1 << 20,
+    X86_CR4_SMAP = 1 << 21,
+    X86_CR4_PKE = 1 << 22
 };
 
 enum x86_efer {
-    X86_EFER_SCE = 1 << 0, X86_EFER_LME = 1 << 8, X86_EFER_LMA = 1 << 10, X86_EFER_NXE = 1 << 11,
-    X86_EFER_SVME = 1 << 12, X86_EFER_FFXSR = 1 << 14
+    X86_EFER_SCE = 1 << 0,
+    X86_EFER_LME = 1 << 8,
+    X86_EFER_LMA = 1 << 10,
+    X86_EFER_NXE = 1 << 11,
+    X86_EFER_SVME = 1 << 12,
+    X86_EFER_FFXSR = 1 << 14
 };
 
 enum x86_vector {
-    X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OF_TRAP = 4, X86_BR = 5, X86_UD = 6,
-    X86_NM = 7, X86_DF_FAULT = 8, X86_TS = 10, X86_NP = 11, X86_SS_FAULT = 12, X86_GP = 13,
-    X86_PF_FAULT = 14, X86_MF = 16, X86_AC_FAULT = 17, X86_MC = 18, X86_XM = 19
+    X86_DE = 0,
+    X86_DB = 1,
+    X86_NMI = 2,
+    X86_BP = 3,
+    X86_OF_TRAP = 4,
+    X86_BR = 5,
+    X86_UD = 6,
+    X86_NM = 7,
+    X86_DF_FAULT = 8,
+    X86_TS = 10,
+    X86_NP = 11,
+    X86_SS_FAULT = 12,
+    X86_GP = 13,
+    X86_PF_FAULT = 14,
+    X86_MF = 16,
+    X86_AC_FAULT = 17,
+    X86_MC = 18,
+    X86_XM = 19
 };
 
 /* Page-fault error code bits. */
@@ -123,15 +190,16 @@ struct x86_state {
     u64 xcr0;
     u64 tsc; /* the guest's time stamp counter at the moment of the save */
     struct x86_msrs msr;
-    struct x86_event event;  /* exception or interrupt in delivery */
-    bool interrupt_shadow;   /* after STI or MOV SS */
+    struct x86_event event; /* exception or interrupt in delivery */
+    bool interrupt_shadow;  /* after STI or MOV SS */
     bool nmi_pending;
-    bool nmi_blocked;        /* between NMI delivery and IRET */
-    u32 activity;            /* enum x86_activity */
+    bool nmi_blocked; /* between NMI delivery and IRET */
+    u32 activity;     /* enum x86_activity */
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
 };
 
-/* Fills STATE as after power-up (SDM vol. 3A table 9-1); an application processor waits for SIPI. */
+/* Fills STATE as after power-up (SDM vol. 3A table 9-1); an application processor waits for SIPI.
+ */
 void x86_state_reset(struct x86_state *state, bool bootstrap_processor);
 
 /* Puts a processor that received INIT and then SIPI with VECTOR at VECTOR:0000, running. INIT keeps
