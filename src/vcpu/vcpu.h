@@ -29,6 +29,10 @@ struct vcpu_irq {
     bool (*pending)(void *ctx);
     int (*ack)(void *ctx); /* the vector 0-255, or -1 when it has gone away */
     void *ctx;             /* borrowed */
+    /* Borrowed: the local APIC's task priority, of which CR8 is bits 7:4. The engine takes CR8 from
+     * it on entry and puts it back before pending() and on exit. Touched on the vCPU's thread only.
+     * NULL where the engine holds the local APIC itself. */
+    u8 *tpr;
 };
 
 struct vcpu_ops {
@@ -51,6 +55,7 @@ struct vcpu {
     unsigned index;        /* also the APIC id */
     struct vm_exit exit;
     struct vcpu_irq irq;
+    u64 tsc_offset; /* the guest's TSC minus the host's; the engine keeps it true between runs */
 };
 
 struct engine_ops {
