@@ -1,0 +1,41 @@
+/*
+ * machine/acpi.h - the ACPI tables: what the guest is told of processors, interrupt routing, power
+ * management and PCI.
+ *
+ * One image holds them all: RSDP first, then FACS, DSDT, FADT, MADT, MCFG, HPET, and the RSDT and XSDT
+ * that list them. The caller copies it to MEMMAP_TABLES_BASE.
+ */
+#ifndef MACHINE_ACPI_H
+#define MACHINE_ACPI_H
+
+#include "base/err.h"
+#include "base/types.h"
+
+struct aml;
+struct memmap;
+
+struct acpi_config {
+    const struct memmap *map; /* borrowed */
+    unsigned cpu_count;       /* APIC ids 0 to count - 1 */
+    u16 pm_event_port;        /* PM1a event block, 4 ports */
+    u16 pm_control_port;      /* PM1a control block, 2 ports */
+    u16 pm_timer_port;        /* 4 ports */
+    u8 sci_irq;
+    u8 s5_sleep_type; /* SLP_TYP of soft-off */
+    u16 reset_port;
+    u8 reset_value;
+    u32 hpet_id; /* the HPET's capability register, low half */
+    u8 ioapic_id;
+    u8 pci_gsi_base;    /* INTA of device 0; device and pin are swizzled over four inputs */
+    u8 pci_legacy_irq[4]; /* the same four lines seen by a guest that uses the PIC */
+};
+
+/* Writes the tables to TO as they will stand at guest address BASE (16-byte aligned). Returns 0 and
+ * the bytes used, or -ENOSPC when CAPACITY does not suffice. */
+MUST_CHECK int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capacity,
+                          size_t *ret_bytes, struct err *err);
+
+/* The DSDT's definition block (acpi_dsdt.c). */
+void acpi_dsdt_body(const struct acpi_config *config, struct aml *aml);
+
+#endif
