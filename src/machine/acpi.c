@@ -1,15 +1,14 @@
 /*
  * machine/acpi.c - writes the fixed ACPI tables and the lists that lead to them.
  *
- * Spec   ACPI 6.4, 5.2 "ACPI System Description Tables"; PCI Firmware 3.2, 4.1.2 MCFG; IA-PC HPET 1.0a,
- *        3.2.4 HPET table.
- * Runs   while the machine is built.
- * Trust  all input is our own.
+ * Spec   ACPI 6.4, 5.2 "ACPI System Description Tables"; PCI Firmware 3.2, 4.1.2 MCFG; IA-PC
+ * HPET 1.0a, 3.2.4 HPET table. Runs   while the machine is built. Trust  all input is our own.
  */
 #include "machine/acpi.h"
 
 #include "base/bits.h"
 #include "base/errno.h"
+#include "dev/pm.h"
 #include "machine/aml.h"
 #include "machine/memmap.h"
 
@@ -125,38 +124,42 @@ enum fadt_flag {
 enum fadt_boot_arch { FADT_LEGACY_DEVICES = 1 << 0, FADT_VGA_NOT_PRESENT = 1 << 2 };
 
 /* PM block addresses of ACPI 1.0 (offsets 56 to 91) and the lengths that go with both forms. */
-static void put_fadt_blocks(struct image *image, const struct acpi_config *config)
+static void put_fadt_blocks(struct image *image)
 {
-    put(image, config->pm_event_port, 4);
+    put(image, PM_BASE + PM_EVENT_OFFSET, 4);
     put(image, 0, 4);
-    put(image, config->pm_control_port, 4);
+    put(image, PM_BASE + PM_CONTROL_OFFSET, 4);
     put(image, 0, 8); /* PM1b control, PM2 control */
-    put(image, config->pm_timer_port, 4);
-    put(image, 0, 8); /* GPE0, GPE1 */
+    put(image, PM_BASE + PM_TIMER_OFFSET, 4);
+    put(image, PM_BASE + PM_GPE0_OFFSET, 4);
+    put(image, 0, 4); /* GPE1 */
     put(image, 4, 1); /* PM1 event length */
     put(image, 2, 1); /* PM1 control length */
     put(image, 0, 1); /* PM2 */
     put(image, 4, 1); /* PM timer length */
-    put(image, 0, 3); /* GPE lengths and base */
+    put(image, PM_GPE0_BYTES, 1);
+    put(image, 0, 2); /* GPE1 length and base */
     put(image, 0, 1); /* CST_CNT */
 }
 
-static void put_fadt(struct image *image, const struct acpi_config *config, gpa_t facs, gpa_t dsdt)
+static void put_fadt(struct image *image, gpa_t facs, gpa_t dsdt)
 {
     size_t start = table_begin(image, "FACP", 6);
     put(image, facs, 4);
     put(image, dsdt, 4);
     put(image, 0, 1); /* reserved (interrupt model of ACPI 1.0) */
     put(image, 0, 1); /* preferred profile: unspecified */
-    put(image, config->sci_irq, 2);
-    put(image, 0, 4); /* SMI command: none, the machine is always in ACPI mode */
-    put(image, 0, 4); /* ACPI enable, disable, S4BIOS, P-state control */
-    put_fadt_blocks(image, config);
+    put(image, PM_SCI_IRQ, 2);
+    put(image, PM_SMI_PORT, 4);
+    put(image, PM_ACPI_ENABLE, 1);
+    put(image, PM_ACPI_DISABLE, 1);
+    put(image, 0, 2); /* S4BIOS, P-state control */
+    put_fadt_blocks(image);
     put(image, 0xfff, 2); /* C2 and C3 latencies: not there */
     put(image, 0xfff, 2);
-    put(image, 0, 4); /* flush size and stride: WBINVD serves */
-    put(image, 0, 2); /* duty cycle */
-    put(image, 0, 2); /* RTC alarm registers */
+    put(image, 0, 4);    /* flush size and stride: WBINVD serves */
+    put(image, 0, 2);    /* duty cycle */
+    put(image, 0, 2);    /* RTC alarm registers */
     put(image, 0x32, 1); /* RTC century register */
     put(image, FADT_LEGACY_DEVICES | FADT_VGA_NOT_PRESENT, 2);
     put(image, 0, 1);
@@ -164,20 +167,20 @@ static void put_fadt(struct image *image, const struct acpi_config *config, gpa_
         FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
             FADT_RESET_REG_SUP,
         4);
-    put_port_address(image, config->reset_port, 8);
-    put(image, config->reset_value, 1);
+    put_port_address(image, PM_RESET_PORT, 8);
+    put(image, PM_RESET_VALUE, 1);
     put(image, 0, 2); /* ARM boot flags */
     put(image, 4, 1); /* minor version: 6.4 */
     put(image, 0, 8); /* X_FIRMWARE_CTRL: the 32-bit field is used */
     put(image, dsdt, 8);
-    put_port_address(image, config->pm_event_port, 32);
+    put_port_address(image, PM_BASE + PM_EVENT_OFFSET, 32);
     put_port_address(image, 0, 0);
-    put_port_address(image, config->pm_control_port, 16);
-    put_port_address(image, 0, 0);
-    put_port_address(image, 0, 0);
-    put_port_address(image, config->pm_timer_port, 32);
+    put_port_address(image, PM_BASE + PM_CONTROL_OFFSET, 16);
     put_port_address(image, 0, 0);
     put_port_address(image, 0, 0);
+    put_port_address(image, PM_BASE + PM_TIMER_OFFSET, 32);
+    put_port_address(image, PM_BASE + PM_GPE0_OFFSET, PM_GPE0_BYTES * 8);
+    put_port_address(image, 0, 0); /* GPE1 */
     put_port_address(image, 0, 0); /* sleep control and status: not hardware-reduced */
     put_port_address(image, 0, 0);
     put(image, 0, 8); /* hypervisor vendor identity */
@@ -226,9 +229,9 @@ static void put_madt(struct image *image, const struct acpi_config *config)
     put(image, config->ioapic_id, 1);
     put(image, 0, 1);
     put(image, MEMMAP_IOAPIC_BASE, 4);
-    put(image, 0, 4);                                         /* first GSI */
-    put_override(image, 0, 2, 0);                             /* the PIT is on input 2 */
-    put_override(image, config->sci_irq, config->sci_irq, MADT_ACTIVE_HIGH | MADT_LEVEL);
+    put(image, 0, 4);             /* first GSI */
+    put_override(image, 0, 2, 0); /* the PIT is on input 2 */
+    put_override(image, PM_SCI_IRQ, PM_SCI_IRQ, MADT_ACTIVE_HIGH | MADT_LEVEL);
     put(image, 4, 1); /* NMI: LINT1 of every processor */
     put(image, 6, 1);
     put(image, 0xff, 1);
@@ -265,9 +268,9 @@ static void put_hpet(struct image *image, const struct acpi_config *config)
     put(image, 64, 1); /* bits */
     put(image, 0, 2);
     put(image, MEMMAP_HPET_BASE, 8);
-    put(image, 0, 1);     /* sequence number */
-    put(image, 100, 2);   /* fewest ticks in periodic mode */
-    put(image, 0, 1);     /* page protection */
+    put(image, 0, 1);   /* sequence number */
+    put(image, 100, 2); /* fewest ticks in periodic mode */
+    put(image, 0, 1);   /* page protection */
     list(image, table_end(image, start));
 }
 
@@ -301,7 +304,7 @@ int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capa
     put_zeroes(&image, RSDP_BYTES);
     gpa_t facs = put_facs(&image);
     gpa_t dsdt = put_dsdt(&image, config);
-    put_fadt(&image, config, facs, dsdt);
+    put_fadt(&image, facs, dsdt);
     put_madt(&image, config);
     put_mcfg(&image);
     put_hpet(&image, config);

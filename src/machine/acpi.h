@@ -2,8 +2,8 @@
  * machine/acpi.h - the ACPI tables: what the guest is told of processors, interrupt routing, power
  * management and PCI.
  *
- * One image holds them all: RSDP first, then FACS, DSDT, FADT, MADT, MCFG, HPET, and the RSDT and XSDT
- * that list them. The caller copies it to MEMMAP_TABLES_BASE.
+ * One image holds them all: RSDP first, then FACS, DSDT, FADT, MADT, MCFG, HPET, and the RSDT and
+ * XSDT that list them. The caller copies it to MEMMAP_TABLES_BASE.
  */
 #ifndef MACHINE_ACPI_H
 #define MACHINE_ACPI_H
@@ -17,16 +17,9 @@ struct memmap;
 struct acpi_config {
     const struct memmap *map; /* borrowed */
     unsigned cpu_count;       /* APIC ids 0 to count - 1 */
-    u16 pm_event_port;        /* PM1a event block, 4 ports */
-    u16 pm_control_port;      /* PM1a control block, 2 ports */
-    u16 pm_timer_port;        /* 4 ports */
-    u8 sci_irq;
-    u8 s5_sleep_type; /* SLP_TYP of soft-off */
-    u16 reset_port;
-    u8 reset_value;
-    u32 hpet_id; /* the HPET's capability register, low half */
+    u32 hpet_id;              /* the HPET's capability register, low half */
     u8 ioapic_id;
-    u8 pci_gsi_base;    /* INTA of device 0; device and pin are swizzled over four inputs */
+    u8 pci_gsi_base;      /* INTA of device 0; device and pin are swizzled over four inputs */
     u8 pci_legacy_irq[4]; /* the same four lines seen by a guest that uses the PIC */
 };
 

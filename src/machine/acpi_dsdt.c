@@ -1,6 +1,6 @@
 /*
- * machine/acpi_dsdt.c - the DSDT's contents: the PCI root, its interrupt routing, legacy devices, and
- * the soft-off state.
+ * machine/acpi_dsdt.c - the DSDT's contents: the PCI root, its interrupt routing, legacy devices,
+ * and the soft-off state.
  *
  * Spec   ACPI 6.4, 6.2.13 _PRT, 6.2.2 _CRS, 7.4.2.6 _S5, 5.8.1 _PIC; PCI Firmware 3.2, 4.1.2 (the
  *        ECAM region is reserved by a motherboard device).
@@ -9,7 +9,7 @@
  *
  * The power button is a fixed feature (FADT), so it needs no object here.
  */
-#include "base/bits.h"
+#include "dev/pm.h"
 #include "machine/acpi.h"
 #include "machine/aml.h"
 #include "machine/memmap.h"
@@ -140,12 +140,12 @@ static void add_interrupt_model(struct aml *aml)
     aml_end(aml, method);
 }
 
-static void add_soft_off(struct aml *aml, const struct acpi_config *config)
+static void add_soft_off(struct aml *aml)
 {
     aml_name(aml, "\\_S5_");
     size_t package = aml_begin_package(aml, 4);
-    aml_integer(aml, config->s5_sleep_type); /* PM1a */
-    aml_integer(aml, 0);                     /* PM1b: there is none */
+    aml_integer(aml, PM_S5_TYPE); /* PM1a */
+    aml_integer(aml, 0);          /* PM1b: there is none */
     aml_integer(aml, 0);
     aml_integer(aml, 0);
     aml_end(aml, package);
@@ -164,5 +164,5 @@ void acpi_dsdt_body(const struct acpi_config *config, struct aml *aml)
     add_motherboard(aml);
     add_hpet(aml);
     aml_end(aml, scope);
-    add_soft_off(aml, config);
+    add_soft_off(aml);
 }

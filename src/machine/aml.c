@@ -85,10 +85,7 @@ void aml_integer(struct aml *aml, u64 value)
         return;
     }
     unsigned bytes = value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
-    aml_byte(aml, bytes == 1   ? OP_BYTE
-                  : bytes == 2 ? OP_WORD
-                  : bytes == 4 ? OP_DWORD
-                               : OP_QWORD);
+    aml_byte(aml, bytes == 1 ? OP_BYTE : bytes == 2 ? OP_WORD : bytes == 4 ? OP_DWORD : OP_QWORD);
     put_le(aml, value, bytes);
 }
 

@@ -1,9 +1,10 @@
 /*
  * machine/aml.h - writes ACPI Machine Language: the byte code of a DSDT.
  *
- * Objects that have a length (scopes, devices, methods, packages) are opened by aml_begin_* and closed
- * by aml_end with the mark that the opening returned; the length is filled in then. Running out of
- * room sets FULL, and everything written afterwards is dropped: the caller checks once, at the end.
+ * Objects that have a length (scopes, devices, methods, packages) are opened by aml_begin_* and
+ * closed by aml_end with the mark that the opening returned; the length is filled in then. Running
+ * out of room sets FULL, and everything written afterwards is dropped: the caller checks once, at
+ * the end.
  *
  * Names are paths as in ASL: "\\_SB_.PCI0", segments of exactly four characters.
  */

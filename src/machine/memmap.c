@@ -17,8 +17,8 @@ static void e820_add(struct memmap *map, gpa_t base, gpa_t end, enum memmap_type
 {
     if (base >= end)
         return;
-    map->e820[map->e820_count++] =
-        (struct memmap_range){.base = base, .bytes = end - base, .type = type};
+    map->e820[map->e820_count++] = (struct memmap_range){
+        .base = base, .bytes = end - base, .type = type};
 }
 
 static void ram_add(struct memmap *map, unsigned index, gpa_t base, u64 bytes, u64 ram_offset)

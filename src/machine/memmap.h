@@ -59,8 +59,9 @@ struct memmap {
     unsigned e820_count;
 };
 
-/* Lays out RAM_BYTES of RAM. -EINVAL with a message when the size is below 4 MiB, above 1 TiB, or not a
- * multiple of 1 MiB. The VGA hole takes nothing away: its 128 KiB of backing are simply never mapped. */
+/* Lays out RAM_BYTES of RAM. -EINVAL with a message when the size is below 4 MiB, above 1 TiB, or
+ * not a multiple of 1 MiB. The VGA hole takes nothing away: its 128 KiB of backing are simply never
+ * mapped. */
 MUST_CHECK int memmap_init(struct memmap *ret_map, u64 ram_bytes, struct err *err);
 
 #endif
