@@ -93,6 +93,11 @@ struct cpu {
     bool nmi_pending, nmi_blocked;
     u32 activity; /* enum x86_activity */
 
+    /* DR6 bits of the debug trap that follows the instruction in progress (data breakpoints, task
+     * switches); `debug_active` says that DR7 enables any breakpoint, so that somebody must look. */
+    u32 debug_pending;
+    bool debug_active;
+
     /* Delivery in progress, for double-fault rules and for saving state. */
     struct x86_event event;
 
@@ -175,9 +180,14 @@ u64 insn_offset(const struct cpu *cpu, const struct insn *insn);
 /* Recomputes cpl-, code- and stack-size and privilege from segments, CR0, EFER and RFLAGS. */
 void cpu_mode_update(struct cpu *cpu);
 
-/* Delivers an exception, or an interrupt from outside, or INT n (SDM vol. 3A chapter 6). On a fault
- * during delivery it raises again by the double-fault rules. SOFTWARE is true for INT n, INT3, INTO. */
+/* Delivers an exception, or an interrupt from outside, or INT n (SDM vol. 3A chapter 6), with RIP as
+ * the return address. SOFTWARE is true for INT n, INT3, INTO. A fault during delivery raises again:
+ * back in the run loop, cpu_deliver_fault does the rest. */
 void cpu_deliver(struct cpu *cpu, const struct x86_event *event, bool software);
+/* What the run loop calls after cpu_raise has brought it back: delivers cpu->fault, combined with the
+ * event that was in delivery by the double-fault rules. Sets CR2. A triple fault leaves with
+ * EXIT_SHUTDOWN. Raises again when this delivery faults as well; three rounds at most. */
+void cpu_deliver_fault(struct cpu *cpu);
 
 /* ---- simd/: x87, MMX, SSE, AVX on the host's own units ------------------------------------------ */
 
