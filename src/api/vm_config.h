@@ -1,0 +1,54 @@
+/*
+ * api/vm_config.h - how a program tells atoll-vm what machine to run: one JSON object.
+ *
+ * The starter opens a file (a pipe or a memory file), writes the object to it, and executes
+ * `atoll-vm --config-fd N` with the descriptor N open at the object's start. atoll-vm reads to the
+ * end of the file. Paths are absolute or relative to the working directory. An unknown key, a
+ * missing key that has no default, or a value of another type is an error that names the key.
+ * Trust: whoever writes this object already has the rights of the user who runs atoll-vm.
+ *
+ *   key           type     default   meaning
+ *   schema        integer  -         VM_CONFIG_SCHEMA
+ *   name          string   "vm"      shown in messages and process lists
+ *   memory_bytes  integer  -         guest RAM; a multiple of 1 MiB, at least VM_CONFIG_MEMORY_MIN
+ *   cpus          integer  1         vCPUs, 1 to VM_CONFIG_CPUS_MAX
+ *   engine        string   "auto"    "auto", "kvm" or "dbt"
+ *   kernel        string   none      bzImage, ELF vmlinux (PVH) or Multiboot-1 ELF
+ *   initrd        string   none      given to the kernel as it is
+ *   append        string   ""        the kernel's command line
+ *   disks         array    []        of objects, in the order of the guest's /dev/vda, vdb, ...:
+ *     path          string   -         image file or block device
+ *     format        string   "raw"     "raw"
+ *     readonly      boolean  false     the guest sees a read-only disk
+ *     snapshot      boolean  false     writes go to a temporary file that vanishes with the VM
+ *     direct        boolean  false     past the host's page cache (O_DIRECT)
+ *   nets          array    []        of objects, in the order of the guest's adapters:
+ *     kind          string   -         "user", "tap" or "none" (no link)
+ *     tap           string   -         kind "tap" only: the interface's name
+ *     mac           string   derived   "52:54:00:12:34:56"
+ *     forwards      array    []        kind "user" only, of objects:
+ *       host_address  string   "127.0.0.1"  IPv4 address to listen on
+ *       host_port     integer  -         1 to 65535
+ *       guest_port    integer  -         1 to 65535
+ *       protocol      string   "tcp"     "tcp" or "udp"
+ *   console       string   "stdio"   where the first serial port goes: "stdio" or "none"
+ *   ports         array    []        of objects: named virtio-console ports
+ *     name          string   -         as in /dev/virtio-ports/NAME in the guest
+ *     fd            integer  -         a connected stream socket that atoll-vm inherits
+ *   devices       array    []        of strings: extra devices; "testdev" for the ports of
+ * bare-metal test programs
+ *
+ * atoll-vm exits with a status of api/exit_status.h.
+ */
+#ifndef API_VM_CONFIG_H
+#define API_VM_CONFIG_H
+
+enum { VM_CONFIG_SCHEMA = 1 };
+enum { VM_CONFIG_CPUS_MAX = 64, VM_CONFIG_DISKS_MAX = 16, VM_CONFIG_NETS_MAX = 8 };
+enum { VM_CONFIG_PORTS_MAX = 8, VM_CONFIG_FORWARDS_MAX = 64 };
+#define VM_CONFIG_MEMORY_MIN (1ull << 20)
+
+/* The port at which the agent in the guest listens; see api/agent.h. */
+#define VM_CONFIG_AGENT_PORT "org.atoll.agent"
+
+#endif
