@@ -1,0 +1,58 @@
+# Thin doors to meson, the tools and the tests. `make help` lists them.
+.PHONY: help build run test lint tidy fuzz bench guests soak asan clean
+
+help:
+	@echo 'make build   build/atoll and its helpers'
+	@echo 'make run     install what is missing, build, boot a Debian VM to a shell with network'
+	@echo 'make test    install what is missing, build, run all tests (also under ASan and UBSan)'
+	@echo 'make lint    tools/tidy and clang-format'
+	@echo 'make bench   measured figures beside QEMU TCG and native, from one run'
+	@echo 'make fuzz    the long runs of the CPU oracle and the fuzzers (FUZZ_SECONDS=600)'
+	@echo 'make guests  the long runs of foreign systems'
+	@echo 'make soak    boots in a loop'
+
+build:
+	@tools/setup build
+	@[ -d build ] || meson setup build
+	@ninja -C build
+
+run:
+	@tools/setup run
+	@$(MAKE) --no-print-directory build
+	@tools/run
+
+test:
+	@tools/setup test
+	@tools/run_tests
+
+lint: tidy
+tidy:
+	@tools/tidy
+	@git ls-files 'src/*.[ch]' 'tests/*.[ch]' | grep -v _table | xargs clang-format --dry-run -Werror
+
+asan:
+	@[ -d build-asan ] || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
+	@ninja -C build-asan
+
+bench:
+	@tools/setup bench
+	@$(MAKE) --no-print-directory build
+	@tests/bench/run
+
+fuzz:
+	@tools/setup test
+	@$(MAKE) --no-print-directory build
+	@tests/fuzz/run
+
+guests:
+	@tools/setup test
+	@$(MAKE) --no-print-directory build
+	@tests/system/guests
+
+soak:
+	@tools/setup test
+	@$(MAKE) --no-print-directory build
+	@tests/system/soak
+
+clean:
+	rm -rf build build-asan
