@@ -94,8 +94,8 @@ static int state_flat(const struct boot_request *request, u16 code_attr,
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         ret_state->seg[i] = data;
     ret_state->seg[X86_CS] = flat(CODE_SELECTOR, code_attr);
-    ret_state->tr =
-        (struct x86_seg){.limit = TSS_LIMIT, .selector = TSS_SELECTOR, .attr = ATTR_TSS};
+    ret_state->tr = (struct x86_seg){
+        .limit = TSS_LIMIT, .selector = TSS_SELECTOR, .attr = ATTR_TSS};
     ret_state->gdtr = (struct x86_table){.base = BOOT_GDT, .limit = sizeof(gdt) - 1};
     ret_state->idtr = (struct x86_table){.base = 0, .limit = 0};
     ret_state->rflags = X86_FLAG_FIXED;
@@ -157,7 +157,9 @@ static int refuse(const struct boot_blob *kernel, struct err *err)
     } known[] = {
         {"\x1f\x8b", 2, "a gzip archive: unpack it first"},
         {"\x28\xb5\x2f\xfd", 4, "a zstd archive: unpack it first"},
-        {"\xfd" "7zXZ", 5, "an xz archive: unpack it first"},
+        {"\xfd"
+         "7zXZ",
+         5, "an xz archive: unpack it first"},
         {"070701", 6, "a cpio archive: perhaps the initrd was given as the kernel"},
         {"QFI\xfb", 4, "a qcow2 disk image: give it with --disk"},
         {"!<arch>\n", 8, "a Debian package: unpack it with dpkg -x, the kernel is boot/vmlinuz-*"},
@@ -191,7 +193,8 @@ int boot_load(const struct boot_request *request, struct x86_state *ret_state, s
         return boot_pvh_load(request, &elf, entry, ret_state, err);
     if (boot_multiboot_flags(&request->kernel, &flags))
         return boot_multiboot_load(request, &elf, flags, ret_state, err);
-    return err_set(err, -ENOEXEC,
-                   "the kernel is an ELF file with neither a PVH entry note nor a Multiboot header; "
-                   "a Linux vmlinux needs CONFIG_PVH=y, or give the bzImage (boot/vmlinuz-*)");
+    return err_set(
+        err, -ENOEXEC,
+        "the kernel is an ELF file with neither a PVH entry note nor a Multiboot header; "
+        "a Linux vmlinux needs CONFIG_PVH=y, or give the bzImage (boot/vmlinuz-*)");
 }

@@ -1,9 +1,9 @@
 /*
  * machine/boot.h - puts a kernel into guest memory and a processor at its entry.
  *
- * Accepted: a Linux bzImage with the 64-bit boot protocol, an ELF file with the PVH entry note (a Linux
- * vmlinux), and an ELF file with a Multiboot 1 header. boot_load() finds out which; anything else is
- * refused with a message that says what the file is instead.
+ * Accepted: a Linux bzImage with the 64-bit boot protocol, an ELF file with the PVH entry note (a
+ * Linux vmlinux), and an ELF file with a Multiboot 1 header. boot_load() finds out which; anything
+ * else is refused with a message that says what the file is instead.
  *
  * Boot data that the guest finds in low memory, all below the ACPI tables:
  *
@@ -42,7 +42,8 @@ struct boot_request {
 enum { BOOT_SEED_MAX_BYTES = 64 };
 
 /* Loads the kernel and fills the boot processor's state. -ENOEXEC for a file that is no kernel or a
- * damaged one, -ENOSPC when guest memory is too small, -E2BIG for a command line that is too long. */
+ * damaged one, -ENOSPC when guest memory is too small, -E2BIG for a command line that is too long.
+ */
 MUST_CHECK int boot_load(const struct boot_request *request, struct x86_state *ret_state,
                          struct err *err);
 

@@ -16,7 +16,10 @@ enum { CLASS_32 = 1, CLASS_64 = 2, LITTLE_ENDIAN = 1, MACHINE_386 = 3, MACHINE_X
 
 bool boot_is_elf(const struct boot_blob *blob)
 {
-    return blob->bytes >= 4 && __builtin_memcmp(blob->data, "\x7f" "ELF", 4) == 0;
+    return blob->bytes >= 4 && __builtin_memcmp(blob->data,
+                                                "\x7f"
+                                                "ELF",
+                                                4) == 0;
 }
 
 static int damaged(struct err *err, const char *how)
@@ -82,8 +85,8 @@ int boot_elf_parse(const struct boot_blob *blob, struct boot_elf *ret_elf, struc
         return damaged(err, "it ends inside its header");
     u16 machine = load_le16(header + 18);
     if (machine != MACHINE_386 && machine != MACHINE_X86_64)
-        return err_set(err, -ENOEXEC, "the kernel is an ELF file for another processor (machine %u)",
-                       machine);
+        return err_set(err, -ENOEXEC,
+                       "the kernel is an ELF file for another processor (machine %u)", machine);
     u64 table = is_64_bit ? load_le64(header + 32) : load_le32(header + 28);
     u16 entry_bytes = load_le16(header + (is_64_bit ? 54 : 42));
     u16 count = load_le16(header + (is_64_bit ? 56 : 44));
@@ -120,11 +123,12 @@ int boot_elf_load(const struct boot_request *request, const struct boot_elf *elf
         /* The sum bounds the work that a file with many overlapping segments could ask for. */
         if (segment->paddr > low_bytes || segment->memory_bytes > low_bytes - segment->paddr ||
             segment->memory_bytes > low_bytes - total_bytes)
-            return err_set(err, -ENOSPC,
-                           "the kernel wants %lu KiB at 0x%lx, but guest memory below 4 GiB ends at "
-                           "0x%lx; give more with --memory",
-                           (unsigned long)(segment->memory_bytes / 1024),
-                           (unsigned long)segment->paddr, (unsigned long)low_bytes);
+            return err_set(
+                err, -ENOSPC,
+                "the kernel wants %lu KiB at 0x%lx, but guest memory below 4 GiB ends at "
+                "0x%lx; give more with --memory",
+                (unsigned long)(segment->memory_bytes / 1024), (unsigned long)segment->paddr,
+                (unsigned long)low_bytes);
         total_bytes += segment->memory_bytes;
         int r = load_segment(request, segment, err);
         if (r < 0)

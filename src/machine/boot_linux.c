@@ -82,9 +82,10 @@ static int choose_place(const struct boot_request *request, struct header *heade
         header->load = data[AT_RELOCATABLE] ? align_up(BOOT_KERNEL_MIN, align) : 0;
     if (header->load < BOOT_KERNEL_MIN || header->load > low_bytes ||
         header->image_bytes > low_bytes - header->load)
-        return err_set(err, -ENOSPC,
-                       "the kernel needs %lu MiB of memory to unpack itself; give more with --memory",
-                       (unsigned long)((BOOT_KERNEL_MIN + header->image_bytes) >> 20) + 1);
+        return err_set(
+            err, -ENOSPC,
+            "the kernel needs %lu MiB of memory to unpack itself; give more with --memory",
+            (unsigned long)((BOOT_KERNEL_MIN + header->image_bytes) >> 20) + 1);
     return 0;
 }
 
@@ -170,7 +171,7 @@ static int load_initrd(const struct boot_request *request, const struct header *
                        struct err *err)
 {
     u64 bytes = request->initrd.bytes;
-    gpa_t gpa;
+    gpa_t gpa = 0;
 
     if (bytes == 0)
         return 0;

@@ -15,11 +15,21 @@
 #include "machine/memmap.h"
 #include "x86/regs.h"
 
-enum { SEARCH_BYTES = 8192, HEADER_BYTES = 12, HEADER_MAGIC = 0x1badb002, ENTRY_MAGIC = 0x2badb002 };
+enum {
+    SEARCH_BYTES = 8192,
+    HEADER_BYTES = 12,
+    HEADER_MAGIC = 0x1badb002,
+    ENTRY_MAGIC = 0x2badb002
+};
 /* Bits 0 to 15 of the header's flags must be understood: aligned modules, memory information. */
 enum { FLAGS_REQUIRED = 0xffff, FLAGS_KNOWN = 0x0003 };
-enum { INFO_MEMORY = 1 << 0, INFO_COMMAND_LINE = 1 << 2, INFO_MODULES = 1 << 3, INFO_MAP = 1 << 6,
-       INFO_LOADER_NAME = 1 << 9 };
+enum {
+    INFO_MEMORY = 1 << 0,
+    INFO_COMMAND_LINE = 1 << 2,
+    INFO_MODULES = 1 << 3,
+    INFO_MAP = 1 << 6,
+    INFO_LOADER_NAME = 1 << 9
+};
 enum { INFO_BYTES = 116, MODULE_BYTES = 16, MAP_ENTRY_BYTES = 24 };
 enum { AT_LOADER_NAME = 64, AT_MODULE_NAME = 80, AT_MAP = 256 }; /* in BOOT_LISTS */
 
@@ -111,7 +121,7 @@ static int write_info(const struct boot_request *request, struct err *err)
 int boot_multiboot_load(const struct boot_request *request, const struct boot_elf *elf, u32 flags,
                         struct x86_state *ret_state, struct err *err)
 {
-    gpa_t kernel_end;
+    gpa_t kernel_end = 0;
 
     if (flags & FLAGS_REQUIRED & ~FLAGS_KNOWN)
         return err_set(err, -ENOEXEC,

@@ -17,15 +17,15 @@
 #define BOOT_KERNEL_MIN 0x100000ull      /* kernels are loaded at 1 MiB or above */
 
 /* Copies to guest memory; says WHAT did not fit on failure. */
-MUST_CHECK int boot_write(const struct boot_request *request, gpa_t gpa, const void *from, u64 bytes,
-                          const char *what, struct err *err);
+MUST_CHECK int boot_write(const struct boot_request *request, gpa_t gpa, const void *from,
+                          u64 bytes, const char *what, struct err *err);
 MUST_CHECK int boot_zero(const struct boot_request *request, gpa_t gpa, u64 bytes, struct err *err);
 /* Writes the command line, after PREFIX, to its place; LIMIT counts the closing NUL. */
 MUST_CHECK int boot_write_command_line(const struct boot_request *request, const char *prefix,
                                        u64 limit, struct err *err);
 
-/* A processor at ENTRY with flat segments and interrupts off: protected mode without paging, or long
- * mode with the first 4 GiB mapped one to one. The GDT (and page tables) are written. */
+/* A processor at ENTRY with flat segments and interrupts off: protected mode without paging, or
+ * long mode with the first 4 GiB mapped one to one. The GDT (and page tables) are written. */
 MUST_CHECK int boot_state_protected(const struct boot_request *request, u32 entry,
                                     struct x86_state *ret_state, struct err *err);
 MUST_CHECK int boot_state_long(const struct boot_request *request, u64 entry,

@@ -54,7 +54,8 @@ bool boot_pvh_entry(const struct boot_blob *kernel, const struct boot_elf *elf, 
     return false;
 }
 
-/* Puts the initrd at the top of low memory, clear of the kernel, and lists it as the only module. */
+/* Puts the initrd at the top of low memory, clear of the kernel, and lists it as the only module.
+ */
 static int load_module(const struct boot_request *request, gpa_t kernel_end, struct err *err)
 {
     u64 bytes = request->initrd.bytes, low_bytes = request->map->low_bytes;
@@ -104,7 +105,7 @@ static int write_info(const struct boot_request *request, struct err *err)
 int boot_pvh_load(const struct boot_request *request, const struct boot_elf *elf, u32 entry,
                   struct x86_state *ret_state, struct err *err)
 {
-    gpa_t kernel_end;
+    gpa_t kernel_end = 0;
 
     int r = boot_elf_load(request, elf, &kernel_end, err);
     if (r == 0 && request->initrd.bytes > 0)
