@@ -46,6 +46,11 @@ void device_save(const struct device_ops *ops, const void *device, struct state_
 MUST_CHECK int device_load(const struct device_ops *ops, void *device, struct state_reader *reader,
                            struct err *err);
 
+/* For devices whose registers are bytes: a wider access is one access per byte, in order. */
+u64 device_read_bytes(void *device, u64 offset, unsigned bytes, u8 (*read)(void *, u64));
+void device_write_bytes(void *device, u64 offset, unsigned bytes, u64 value,
+                        void (*write)(void *, u64, u8));
+
 /* What a guest may ask of the machine through a register. The receiver must not block and must not
  * free the device. */
 enum power_request { POWER_OFF, POWER_RESET };

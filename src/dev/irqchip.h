@@ -43,6 +43,7 @@ int irqchip_ack(void *ctx);
 /* For apic_host.eoi; CTX is the chip. */
 void irqchip_eoi(void *ctx, u8 vector);
 
-extern const struct field irqchip_fields[];
+/* No regions; its free does nothing, the struct is its owner's. */
+extern const struct device_ops irqchip_device;
 
 #endif

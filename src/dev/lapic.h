@@ -77,9 +77,11 @@ u8 *lapic_tpr(struct lapic *lapic);
 unsigned lapic_events_take(struct lapic *lapic, u8 *ret_sipi_vector);
 /* True when there are events to take; cheap. */
 bool lapic_events_pending(const struct lapic *lapic);
-/* VM time of the timer's next expiry (TIMER_NEVER: none): how long a halted vCPU may sleep. At that
- * time lapic_pending() sees the expiry itself, without help of the loop. */
+/* VM time of the timer's next expiry (TIMER_NEVER: none): how long a halted vCPU may sleep. */
 u64 lapic_next_deadline_ns(const struct lapic *lapic);
+/* Lets the timer expire if its time has come: what a vCPU that slept until then calls, so as not to
+ * wait for the loop as well. */
+void lapic_timer_poll(struct lapic *lapic);
 
 /* One section per vCPU. */
 void lapic_save(const struct lapic *lapic, struct state_writer *writer);

@@ -1,0 +1,253 @@
+/*
+ * dev/lapic.c - the local APIC's registers, priorities and acknowledgement.
+ *
+ * Spec   Intel SDM vol. 3A chapter 11. Version 0x14 with 6 LVT entries and EOI-broadcast
+ * suppression. Runs   on the vCPU's thread. Trust  offsets and values come from the guest.
+ *
+ * A register has a number: its MMIO offset / 16, which is also its x2APIC MSR - 0x800.
+ */
+#include "base/errno.h"
+#include "dev/lapic_priv.h"
+
+/* ---- vectors and priorities ---------------------------------------------------------------------
+ */
+
+static int highest(const u32 words[APIC_WORDS])
+{
+    for (int word = APIC_WORDS - 1; word >= 0; word--)
+        if (words[word])
+            return word * 32 + 31 - __builtin_clz(words[word]);
+    return -1;
+}
+
+static bool vector_test(const u32 words[APIC_WORDS], unsigned vector)
+{
+    return words[vector / 32] & BIT(vector % 32);
+}
+
+static void vector_set(u32 words[APIC_WORDS], unsigned vector)
+{
+    words[vector / 32] |= (u32)BIT(vector % 32);
+}
+
+static void vector_clear(u32 words[APIC_WORDS], unsigned vector)
+{
+    words[vector / 32] &= ~(u32)BIT(vector % 32);
+}
+
+u8 lapic_priority(const struct lapic *lapic)
+{
+    int serving = highest(lapic->isr);
+
+    if (serving < 0 || lapic->tpr >> 4 >= serving >> 4)
+        return lapic->tpr;
+    return (u8)(serving & 0xf0);
+}
+
+void lapic_add_error(struct lapic *lapic, u32 error)
+{
+    bool is_first = lapic->esr_next == 0;
+
+    lapic->esr_next |= error;
+    if (is_first)
+        lapic_lvt_raise(lapic, LVT_ERROR);
+}
+
+void lapic_lvt_raise(struct lapic *lapic, enum apic_lvt which)
+{
+    u32 lvt = lapic->lvt[which];
+    u8 vector = (u8)lvt;
+
+    if ((lvt & LVT_MASKED) || !lapic_software_on(lapic))
+        return;
+    if (vector < 16) {
+        lapic->esr_next |= ESR_RECEIVE_ILLEGAL;
+        return;
+    }
+    vector_set(lapic->irr, vector);
+    vector_clear(lapic->tmr, vector);
+}
+
+void lapic_collect(struct lapic *lapic)
+{
+    if (__atomic_load_n(&lapic->posted, __ATOMIC_RELAXED) == 0)
+        return;
+    __atomic_exchange_n(&lapic->posted, 0, __ATOMIC_SEQ_CST);
+    for (unsigned word = 0; word < APIC_WORDS; word++) {
+        if (__atomic_load_n(&lapic->post_irr[word], __ATOMIC_RELAXED) == 0)
+            continue;
+        u32 bits = __atomic_exchange_n(&lapic->post_irr[word], 0, __ATOMIC_ACQUIRE);
+        u32 level = __atomic_load_n(&lapic->post_tmr[word], __ATOMIC_RELAXED);
+        lapic->irr[word] |= bits;
+        lapic->tmr[word] = (lapic->tmr[word] & ~bits) | (level & bits);
+    }
+    u32 notes = __atomic_fetch_and(&lapic->notes, NOTE_EXTINT, __ATOMIC_ACQUIRE);
+    if (notes & NOTE_TIMER)
+        lapic_timer_poll(lapic);
+    if (notes & NOTE_ILLEGAL)
+        lapic_add_error(lapic, ESR_RECEIVE_ILLEGAL);
+}
+
+bool lapic_takes_extint(const struct lapic *lapic)
+{
+    u32 lvt = shared_get(&lapic->lvt[LVT_LINT0]);
+
+    return !lapic_hardware_on(lapic) || (lvt & (LVT_MASKED | 7 << 8)) == MODE_EXTINT << 8;
+}
+
+static bool extint_pending(const struct lapic *lapic)
+{
+    if (__atomic_load_n(&lapic->notes, __ATOMIC_RELAXED) & NOTE_EXTINT)
+        return true;
+    return __atomic_load_n(&lapic->intr, __ATOMIC_RELAXED) && lapic_takes_extint(lapic);
+}
+
+/* The vector to be served next, or -1 while all that wait are below the processor's priority. */
+static int next_vector(const struct lapic *lapic)
+{
+    int vector = highest(lapic->irr);
+
+    if (vector < 0 || !lapic_hardware_on(lapic) || vector >> 4 <= lapic_priority(lapic) >> 4)
+        return -1;
+    return vector;
+}
+
+bool lapic_pending(void *ctx)
+{
+    struct lapic *lapic = ctx;
+
+    lapic_collect(lapic);
+    return extint_pending(lapic) || next_vector(lapic) >= 0;
+}
+
+int lapic_ack(void *ctx)
+{
+    struct lapic *lapic = ctx;
+
+    lapic_collect(lapic);
+    if (extint_pending(lapic)) {
+        __atomic_fetch_and(&lapic->notes, ~(u32)NOTE_EXTINT, __ATOMIC_RELAXED);
+        return lapic->bus->host.extint_ack(lapic->bus->host.ctx);
+    }
+    int vector = next_vector(lapic);
+    if (vector >= 0) {
+        vector_clear(lapic->irr, (unsigned)vector);
+        vector_set(lapic->isr, (unsigned)vector);
+    }
+    return vector;
+}
+
+void lapic_end_of_interrupt(struct lapic *lapic)
+{
+    int vector = highest(lapic->isr);
+
+    if (vector < 0)
+        return;
+    vector_clear(lapic->isr, (unsigned)vector);
+    if (vector_test(lapic->tmr, (unsigned)vector) && !(lapic->svr & SVR_NO_EOI_BROADCAST))
+        lapic->bus->host.eoi(lapic->bus->host.ctx, (u8)vector);
+}
+
+u8 *lapic_tpr(struct lapic *lapic)
+{
+    return &lapic->tpr;
+}
+
+bool lapic_events_pending(const struct lapic *lapic)
+{
+    return __atomic_load_n(&lapic->events, __ATOMIC_RELAXED) != 0;
+}
+
+unsigned lapic_events_take(struct lapic *lapic, u8 *ret_sipi_vector)
+{
+    if (!lapic_events_pending(lapic))
+        return 0;
+    u32 events = __atomic_exchange_n(&lapic->events, 0, __ATOMIC_ACQUIRE);
+    if (events & LAPIC_EVENT_SIPI)
+        *ret_sipi_vector = (u8)(events >> 8);
+    return events & 0xff;
+}
+
+enum { BASE_DEFAULT = 0xfee00000 };
+
+/* ---- reset and state ----------------------------------------------------------------------------
+ */
+
+void lapic_reset(struct lapic *lapic, bool is_init)
+{
+    lapic_timer_stop(lapic);
+    for (unsigned i = 0; i < APIC_WORDS; i++) {
+        __atomic_store_n(&lapic->post_irr[i], 0, __ATOMIC_RELAXED);
+        lapic->irr[i] = lapic->isr[i] = lapic->tmr[i] = 0;
+    }
+    __atomic_store_n(&lapic->notes, 0, __ATOMIC_RELAXED);
+    lapic->tpr = 0;
+    lapic->esr = lapic->esr_next = 0;
+    lapic->icr = 0;
+    lapic->timer_divide = 0;
+    shared_set(&lapic->dfr, UINT32_MAX);
+    shared_set(&lapic->svr, 0xff);
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        shared_set(&lapic->lvt[i], LVT_MASKED);
+    if (!is_init) {
+        __atomic_store_n(&lapic->events, 0, __ATOMIC_RELAXED);
+        lapic->base_high = 0;
+        shared_set(&lapic->base_low,
+                   BASE_DEFAULT | BASE_ENABLED | (lapic->index == 0 ? BASE_BSP : 0));
+        /* Firmware leaves the bootstrap processor in virtual wire mode; systems that are started
+         * without any rely on it. */
+        if (lapic->index == 0)
+            shared_set(&lapic->lvt[LVT_LINT0], MODE_EXTINT << 8);
+    }
+    if (!lapic_is_x2apic(lapic))
+        shared_set(&lapic->ldr, 0);
+}
+
+static const struct field lapic_fields[] = {
+    FIELD(struct lapic, posted),
+    FIELD(struct lapic, post_irr),
+    FIELD(struct lapic, post_tmr),
+    FIELD(struct lapic, notes),
+    FIELD(struct lapic, events),
+    FIELD(struct lapic, intr),
+    FIELD(struct lapic, base_low),
+    FIELD(struct lapic, base_high),
+    FIELD(struct lapic, ldr),
+    FIELD(struct lapic, dfr),
+    FIELD(struct lapic, svr),
+    FIELD(struct lapic, lvt),
+    FIELD(struct lapic, irr),
+    FIELD(struct lapic, isr),
+    FIELD(struct lapic, tmr),
+    FIELD(struct lapic, esr),
+    FIELD(struct lapic, esr_next),
+    FIELD(struct lapic, icr),
+    FIELD(struct lapic, tpr),
+    FIELD(struct lapic, timer_initial),
+    FIELD(struct lapic, timer_divide),
+    FIELD(struct lapic, timer_start_ns),
+    FIELD(struct lapic, timer_deadline_ns),
+    FIELD(struct lapic, tsc_deadline),
+    FIELD_END,
+};
+
+void lapic_save(const struct lapic *lapic, struct state_writer *writer)
+{
+    state_save(writer, lapic_fields, lapic);
+}
+
+int lapic_load(struct lapic *lapic, struct state_reader *reader, struct err *err)
+{
+    int r = state_load(reader, lapic_fields, lapic, err);
+
+    if (r < 0)
+        return err_prefix(err, "local APIC %u", lapic->index);
+    if ((lapic->base_low & (BASE_X2APIC | BASE_ENABLED)) == BASE_X2APIC || lapic->base_high >> 20 ||
+        (lapic->base_low & 0x2ff) || (lapic->timer_divide & ~0xbu))
+        return err_set(err, -EINVAL, "local APIC %u is in a state that none can be in",
+                       lapic->index);
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        lapic->lvt[i] &= lapic_lvt_writable[i];
+    timer_arm(&lapic->timer, lapic->timer_deadline_ns);
+    return 0;
+}
