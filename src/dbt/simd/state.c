@@ -1,0 +1,89 @@
+/*
+ * dbt/simd/state.c - the guest's x87, SSE and AVX state between the host's registers and memory.
+ *
+ * Spec   Intel SDM vol. 1 chapter 13 (XSAVE), 8.1.8 (last-instruction registers).
+ * Runs   on the vCPU's thread.
+ * Trust  cpu->xsave may come from a snapshot: what XRSTOR would refuse is cut before it is loaded.
+ */
+#include "base/bits.h"
+#include "dbt/simd/simd_priv.h"
+
+/* What the host's code expects to find: x87 and SSE control words of the C ABI, all else reset. */
+static const struct {
+    u16 fcw;
+    u8 gap[22];
+    u32 mxcsr;
+    u8 rest[548];
+} reset_image __attribute__((aligned(64))) = {.fcw = FCW_DEFAULT, .mxcsr = MXCSR_DEFAULT};
+
+_Static_assert(sizeof(reset_image) == 576, "legacy area and header");
+
+static void image_store(void *image, u64 components)
+{
+    __asm__ volatile("xsave64 (%0)" : : "r"(image), "a"((u32)components), "d"(0) : "memory");
+}
+
+static void image_load(const void *image, u64 components)
+{
+    __asm__ volatile("xrstor64 (%0)" : : "r"(image), "a"((u32)components), "d"(0) : "memory");
+}
+
+void simd_capture(struct cpu *cpu)
+{
+    struct simd *simd = cpu->simd;
+    u8 *image = cpu->xsave;
+
+    if (!cpu->vector_live)
+        return;
+    simd_zero(image + IMAGE_HEADER, IMAGE_YMM - IMAGE_HEADER);
+    image_store(image, simd->components);
+    store_le16(image + IMAGE_FOP, simd->last.fop);
+    store_le64(image + IMAGE_FIP, simd->last.fip);
+    store_le64(image + IMAGE_FDP, simd->last.fdp);
+    store_le32(image + IMAGE_MXCSR_MASK, MXCSR_VALID);
+    if ((simd->last.fop | simd->last.fip | simd->last.fdp) != 0)
+        image[IMAGE_XSTATE_BV] |= COMPONENT_X87;
+    if ((simd->components & COMPONENT_AVX) == 0)
+        simd_zero(image + IMAGE_YMM, IMAGE_END - IMAGE_YMM);
+}
+
+void simd_save(struct cpu *cpu)
+{
+    if (!cpu->vector_live)
+        return;
+    simd_capture(cpu);
+    image_load(&reset_image, cpu->simd->host_components);
+    cpu->vector_live = false;
+}
+
+/* Takes the last-instruction registers from the image. It has no room for the selectors: they are
+ * kept when the image is that of this same state. */
+static void pointers_load(struct simd *simd, const u8 *image)
+{
+    struct simd_pointers last = {0};
+
+    if (image[IMAGE_XSTATE_BV] & COMPONENT_X87) {
+        last.fop = load_le16(image + IMAGE_FOP) & 0x7ff;
+        last.fip = load_le64(image + IMAGE_FIP);
+        last.fdp = load_le64(image + IMAGE_FDP);
+    }
+    if (last.fip == simd->last.fip && last.fdp == simd->last.fdp) {
+        last.fcs = simd->last.fcs;
+        last.fds = simd->last.fds;
+    }
+    simd->last = last;
+}
+
+void simd_load(struct cpu *cpu)
+{
+    struct simd *simd = cpu->simd;
+    u8 *image = cpu->xsave;
+
+    u64 in_use = load_le64(image + IMAGE_XSTATE_BV) & simd->components;
+    simd_zero(image + IMAGE_HEADER, IMAGE_YMM - IMAGE_HEADER);
+    store_le64(image + IMAGE_XSTATE_BV, in_use);
+    store_le32(image + IMAGE_MXCSR, load_le32(image + IMAGE_MXCSR) & MXCSR_VALID);
+    pointers_load(simd, image);
+    image_load(image, simd->host_components);
+    cpu->vector_live = true;
+}
