@@ -21,246 +21,56 @@
 #include "base/types.h"
 #include "x86/regs.h"
 
-/* ---- the descriptor: one per form of an instruction, constant -----------------------------------
- */
+/* ---- the descriptor: one per form of an instruction, constant -------------------------------- */
 
 /* One per instruction family: what handlers are found by. The condition of JCC, SETCC and CMOVCC is
  * in the low four bits of the opcode. */
+/* clang-format off */
 enum x86_op {
     OP_INVALID,
     /* Integer. */
-    OP_ADD,
-    OP_OR,
-    OP_ADC,
-    OP_SBB,
-    OP_AND,
-    OP_SUB,
-    OP_XOR,
-    OP_CMP,
-    OP_TEST,
-    OP_INC,
-    OP_DEC,
-    OP_NEG,
-    OP_NOT,
-    OP_MUL,
-    OP_IMUL1 /* DX:AX form */,
-    OP_IMUL /* two or three operands */,
-    OP_DIV,
-    OP_IDIV,
-    OP_ROL,
-    OP_ROR,
-    OP_RCL,
-    OP_RCR,
-    OP_SHL,
-    OP_SHR,
-    OP_SAR,
-    OP_SHLD,
-    OP_SHRD,
-    OP_BT,
-    OP_BTS,
-    OP_BTR,
-    OP_BTC,
-    OP_BSF,
-    OP_BSR,
-    OP_TZCNT,
-    OP_LZCNT,
-    OP_POPCNT,
-    OP_MOV /* GPRs, memory, immediates */,
-    OP_MOV_SEG /* to a segment register */,
-    OP_MOV_FROM_SEG,
-    OP_MOVZX,
-    OP_MOVSX /* MOVSXD too */,
-    OP_LEA,
-    OP_XCHG,
-    OP_XADD,
-    OP_CMPXCHG,
-    OP_CMPXCHG8B /* and 16B, by operand size */,
-    OP_BSWAP,
-    OP_MOVBE,
-    OP_MOVNTI,
-    OP_CMOVCC,
-    OP_SETCC,
-    OP_CBW /* CBW, CWDE, CDQE */,
-    OP_CWD /* CWD, CDQ, CQO */,
-    OP_XLAT,
-    OP_LAHF,
-    OP_SAHF,
-    OP_SALC,
-    OP_AAA,
-    OP_AAS,
-    OP_DAA,
-    OP_DAS,
-    OP_AAM,
-    OP_AAD,
-    OP_CRC32,
-    OP_ADCX,
-    OP_ADOX,
-    OP_ANDN,
-    OP_BEXTR,
-    OP_BLSI,
-    OP_BLSMSK,
-    OP_BLSR,
-    OP_BZHI,
-    OP_MULX,
-    OP_PDEP,
-    OP_PEXT,
-    OP_RORX,
-    OP_SARX,
-    OP_SHLX,
-    OP_SHRX,
-    OP_CLC,
-    OP_STC,
-    OP_CMC,
-    OP_CLD,
-    OP_STD,
+    OP_ADD, OP_OR, OP_ADC, OP_SBB, OP_AND, OP_SUB, OP_XOR, OP_CMP, OP_TEST, OP_INC, OP_DEC, OP_NEG,
+    OP_NOT, OP_MUL, OP_IMUL1 /* DX:AX form */, OP_IMUL /* two or three operands */, OP_DIV, OP_IDIV,
+    OP_ROL, OP_ROR, OP_RCL, OP_RCR, OP_SHL, OP_SHR, OP_SAR, OP_SHLD, OP_SHRD, OP_BT, OP_BTS, OP_BTR,
+    OP_BTC, OP_BSF, OP_BSR, OP_TZCNT, OP_LZCNT, OP_POPCNT, OP_MOV /* GPRs, memory, immediates */,
+    OP_MOV_SEG /* to a segment register */, OP_MOV_FROM_SEG, OP_MOVZX, OP_MOVSX /* MOVSXD too */,
+    OP_LEA, OP_XCHG, OP_XADD, OP_CMPXCHG, OP_CMPXCHG8B /* and 16B, by operand size */, OP_BSWAP,
+    OP_MOVBE, OP_MOVNTI, OP_CMOVCC, OP_SETCC, OP_CBW /* CBW, CWDE, CDQE */,
+    OP_CWD /* CWD, CDQ, CQO */, OP_XLAT, OP_LAHF, OP_SAHF, OP_SALC, OP_AAA, OP_AAS, OP_DAA, OP_DAS,
+    OP_AAM, OP_AAD, OP_CRC32, OP_ADCX, OP_ADOX, OP_ANDN, OP_BEXTR, OP_BLSI, OP_BLSMSK, OP_BLSR,
+    OP_BZHI, OP_MULX, OP_PDEP, OP_PEXT, OP_RORX, OP_SARX, OP_SHLX, OP_SHRX, OP_CLC, OP_STC, OP_CMC,
+    OP_CLD, OP_STD,
     /* Stack. */
-    OP_PUSH,
-    OP_PUSH_SEG,
-    OP_POP,
-    OP_POP_SEG,
-    OP_PUSHA,
-    OP_POPA,
-    OP_PUSHF,
-    OP_POPF,
-    OP_ENTER,
+    OP_PUSH, OP_PUSH_SEG, OP_POP, OP_POP_SEG, OP_PUSHA, OP_POPA, OP_PUSHF, OP_POPF, OP_ENTER,
     OP_LEAVE,
     /* Control flow. */
-    OP_JCC,
-    OP_JCXZ,
-    OP_LOOP,
-    OP_LOOPE,
-    OP_LOOPNE,
-    OP_JMP /* relative */,
-    OP_JMP_IND,
-    OP_JMP_FAR,
-    OP_CALL /* relative */,
-    OP_CALL_IND,
-    OP_CALL_FAR,
-    OP_RET,
-    OP_RETF,
-    OP_IRET,
-    OP_INT,
-    OP_INT1,
-    OP_INT3,
-    OP_INTO,
-    OP_BOUND,
-    OP_UD,
+    OP_JCC, OP_JCXZ, OP_LOOP, OP_LOOPE, OP_LOOPNE, OP_JMP /* relative */, OP_JMP_IND, OP_JMP_FAR,
+    OP_CALL /* relative */, OP_CALL_IND, OP_CALL_FAR, OP_RET, OP_RETF, OP_IRET, OP_INT, OP_INT1,
+    OP_INT3, OP_INTO, OP_BOUND, OP_UD,
     /* Strings and ports. */
-    OP_MOVS,
-    OP_CMPS,
-    OP_STOS,
-    OP_LODS,
-    OP_SCAS,
-    OP_INS,
-    OP_OUTS,
-    OP_IN,
-    OP_OUT,
+    OP_MOVS, OP_CMPS, OP_STOS, OP_LODS, OP_SCAS, OP_INS, OP_OUTS, OP_IN, OP_OUT,
     /* Segments. */
-    OP_LES,
-    OP_LDS,
-    OP_LSS,
-    OP_LFS,
-    OP_LGS,
-    OP_ARPL,
-    OP_LAR,
-    OP_LSL,
-    OP_VERR,
-    OP_VERW,
-    OP_SLDT,
-    OP_STR,
-    OP_LLDT,
-    OP_LTR,
-    OP_SGDT,
-    OP_SIDT,
-    OP_LGDT,
-    OP_LIDT,
-    OP_SMSW,
-    OP_LMSW,
+    OP_LES, OP_LDS, OP_LSS, OP_LFS, OP_LGS, OP_ARPL, OP_LAR, OP_LSL, OP_VERR, OP_VERW, OP_SLDT,
+    OP_STR, OP_LLDT, OP_LTR, OP_SGDT, OP_SIDT, OP_LGDT, OP_LIDT, OP_SMSW, OP_LMSW,
     /* System. */
-    OP_CLI,
-    OP_STI,
-    OP_HLT,
-    OP_NOP,
-    OP_PAUSE,
-    OP_CPUID,
-    OP_RDTSC,
-    OP_RDTSCP,
-    OP_RDPMC,
-    OP_RDMSR,
-    OP_WRMSR,
-    OP_MOV_FROM_CR,
-    OP_MOV_TO_CR,
-    OP_MOV_FROM_DR,
-    OP_MOV_TO_DR,
-    OP_CLTS,
-    OP_INVD,
-    OP_WBINVD,
-    OP_INVLPG,
-    OP_INVPCID,
-    OP_SYSCALL,
-    OP_SYSRET,
-    OP_SYSENTER,
-    OP_SYSEXIT,
-    OP_RSM,
-    OP_SWAPGS,
-    OP_RDFSBASE,
-    OP_RDGSBASE,
-    OP_WRFSBASE,
-    OP_WRGSBASE,
-    OP_RDPID,
-    OP_MONITOR,
-    OP_MWAIT,
-    OP_CLAC,
-    OP_STAC,
-    OP_RDRAND,
-    OP_RDSEED,
-    OP_XGETBV,
-    OP_XSETBV,
-    OP_LFENCE,
-    OP_MFENCE,
-    OP_SFENCE,
-    OP_CLFLUSH,
-    OP_CLFLUSHOPT,
-    OP_CLWB,
-    OP_PREFETCH,
-    /* Virtualization: hypercalls, and instructions that a guest without SVM and VMX gets #UD for.
-     */
-    OP_VMCALL,
-    OP_VMMCALL,
-    OP_SVM,
-    OP_VMX,
+    OP_CLI, OP_STI, OP_HLT, OP_NOP, OP_PAUSE, OP_CPUID, OP_RDTSC, OP_RDTSCP, OP_RDPMC, OP_RDMSR,
+    OP_WRMSR, OP_MOV_FROM_CR, OP_MOV_TO_CR, OP_MOV_FROM_DR, OP_MOV_TO_DR, OP_CLTS, OP_INVD,
+    OP_WBINVD, OP_INVLPG, OP_INVPCID, OP_SYSCALL, OP_SYSRET, OP_SYSENTER, OP_SYSEXIT, OP_RSM,
+    OP_SWAPGS, OP_RDFSBASE, OP_RDGSBASE, OP_WRFSBASE, OP_WRGSBASE, OP_RDPID, OP_MONITOR, OP_MWAIT,
+    OP_CLAC, OP_STAC, OP_RDRAND, OP_RDSEED, OP_XGETBV, OP_XSETBV, OP_LFENCE, OP_MFENCE, OP_SFENCE,
+    OP_CLFLUSH, OP_CLFLUSHOPT, OP_CLWB, OP_PREFETCH,
+    /* Virtualization: hypercalls, and instructions that a guest without SVM and VMX gets #UD for. */
+    OP_VMCALL, OP_VMMCALL, OP_SVM, OP_VMX,
     /* Vector and x87, run generically on the host's units from the operand descriptors... */
-    OP_X87,
-    OP_VECTOR,
-    /* ...except for those with a memory image, implicit memory, or fault suppression of their own.
-     */
-    OP_FWAIT,
-    OP_FLDENV,
-    OP_FSTENV,
-    OP_FRSTOR,
-    OP_FSAVE,
-    OP_FLDCW,
-    OP_FSTCW,
-    OP_FSTSW,
-    OP_FINIT,
-    OP_FCLEX,
-    OP_FXSAVE,
-    OP_FXRSTOR,
-    OP_XSAVE,
-    OP_XSAVEC,
-    OP_XSAVEOPT,
-    OP_XSAVES,
-    OP_XRSTOR,
-    OP_XRSTORS,
-    OP_LDMXCSR,
-    OP_STMXCSR,
-    OP_MASKMOV /* (V)MASKMOVDQU, MASKMOVQ: DS:rDI */,
-    OP_VMASKMOV /* VMASKMOVPx, VPMASKMOVx: masked-off elements do not fault */,
-    OP_GATHER,
-    OP_EMMS,
-    OP_VZEROUPPER /* and VZEROALL, by VEX.L */,
-    OP_COUNT
+    OP_X87, OP_VECTOR,
+    /* ...except for those with a memory image, implicit memory, or fault suppression of their own. */
+    OP_FWAIT, OP_FLDENV, OP_FSTENV, OP_FRSTOR, OP_FSAVE, OP_FLDCW, OP_FSTCW, OP_FSTSW, OP_FINIT,
+    OP_FCLEX, OP_FXSAVE, OP_FXRSTOR, OP_XSAVE, OP_XSAVEC, OP_XSAVEOPT, OP_XSAVES, OP_XRSTOR,
+    OP_XRSTORS, OP_LDMXCSR, OP_STMXCSR, OP_MASKMOV /* (V)MASKMOVDQU, MASKMOVQ: DS:rDI */,
+    OP_VMASKMOV /* VMASKMOVPx, VPMASKMOVx: masked-off elements do not fault */, OP_GATHER, OP_EMMS,
+    OP_VZEROUPPER /* and VZEROALL, by VEX.L */, OP_COUNT
 };
+/* clang-format on */
 
 /* Where an operand is. Letters are those of the SDM's opcode maps. */
 enum operand_kind {
@@ -385,6 +195,19 @@ enum insn_feature {
     FEATURE_COUNT
 };
 
+/* What follows the address bytes, and how it is extended into insn.imm. */
+enum insn_imm {
+    IMM_NONE,
+    IMM_U8,     /* imm8, zero-extended: shift counts, INT, IN, OUT, SIMD controls; L operands */
+    IMM_S8,     /* imm8 or rel8, sign-extended to 64 bits */
+    IMM_U16,    /* imm16, zero-extended: RET, RETF */
+    IMM_Z,      /* 2 or 4 bytes by operand size, sign-extended to 64 bits */
+    IMM_V,      /* 2, 4 or 8 bytes by operand size (MOV to a register), sign-extended */
+    IMM_FAR,    /* offset of 2 or 4 bytes, zero-extended, then the selector in imm2 */
+    IMM_OFFSET, /* an absolute address of address size, zero-extended, in disp */
+    IMM_ENTER   /* imm16, zero-extended, then imm8 in imm2 */
+};
+
 enum insn_attr {
     ATTR_LOCK = 1 << 0,       /* LOCK is allowed with a memory destination */
     ATTR_REP = 1 << 1,        /* string instruction: REP/REPE/REPNE repeat it */
@@ -434,8 +257,8 @@ struct insn_desc {
     u32 attr;             /* enum insn_attr */
     u8 operand_count;     /* explicit ones, in Intel's order: destination first */
     u8 memory;            /* index of the operand that is memory when ModRM says so; 0xff: none */
-    u8 imm_size;          /* enum operand_size of the immediate (I, J, A and O operands) */
-    u8 imm2_size;
+    u8 imm_form;          /* enum insn_imm */
+    u8 check;             /* the decoder's own */
     struct operand_desc operand[4];
     u16 gpr_read, gpr_written; /* implicit ones, whole registers, bit n is GPR n */
     /* EFLAGS, masks of enum x86_flag. `written` ones always have the value that the manual defines;
@@ -465,26 +288,25 @@ enum { INSN_MAX_BYTES = 15 };
 
 struct insn {
     const struct insn_desc *desc;
-    u64 imm;  /* immediate or branch displacement; see imm_size below for its extension */
-    s64 disp; /* displacement of the memory operand, sign-extended; the whole address for OPERAND_O
-               */
+    u64 imm;  /* immediate or branch displacement, extended by desc->imm_form */
+    s64 disp; /* of the memory operand, sign-extended; for OPERAND_O the whole address */
     u16 op;   /* enum x86_op, copied from the descriptor */
     u16 imm2; /* ENTER's nesting level; the selector of a far pointer */
     u8 length;
-    u8 map; /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
-    u8 opcode;
-    u8 prefixes; /* enum insn_prefix */
-    u8 rex;      /* enum insn_rex, from REX or VEX */
-    u8 vex;      /* bits 3:0 vvvv (already inverted), bit 4 VEX.L */
-    u8 modrm;    /* the byte; 0 without */
-    u8 reg;      /* ModRM.reg with REX.R; without ModRM the opcode's low bits with REX.B */
-    u8 rm;       /* ModRM.rm with REX.B: a register, meaningful when !has_memory */
-    bool
-        has_memory; /* a ModRM or moffs memory operand: base, index, scale, disp and segment hold */
-    u8 base;        /* GPR, INSN_RIP (the next instruction's address), or INSN_NO_REG */
-    u8 index;       /* GPR (vector register with ATTR_VSIB), or INSN_NO_REG */
-    u8 scale;       /* shift: 0 to 3 */
-    u8 segment; /* enum x86_segment of the memory operand, and of OPERAND_X: override or default */
+    u8 code_bytes; /* 2, 4, 8: of the code segment, as decode() was told */
+    u8 opcode;     /* its last byte; the map is desc->pattern.map */
+    u8 prefixes;   /* enum insn_prefix */
+    u8 rex;        /* enum insn_rex, from REX or VEX */
+    u8 vex;        /* bits 3:0 vvvv (already inverted), bit 4 VEX.L */
+    u8 modrm;      /* the byte; 0 without */
+    u8 reg; /* ModRM.reg with REX.R; without ModRM the opcode's low bits with REX.B. Segment and
+             * MMX registers, here and in rm, are cut to three bits */
+    u8 rm;  /* ModRM.rm with REX.B: a register, meaningful when !has_memory */
+    bool has_memory;  /* ModRM or moffs memory operand: base, index, scale, disp hold */
+    u8 base;          /* GPR, INSN_RIP (the next instruction's address), or INSN_NO_REG */
+    u8 index;         /* GPR (vector register with ATTR_VSIB), or INSN_NO_REG */
+    u8 scale;         /* shift: 0 to 3 */
+    u8 segment;       /* enum x86_segment of the memory operand, and of OPERAND_X */
     u8 operand_bytes; /* 2, 4, 8: operand size; byte forms say so in their operands */
     u8 address_bytes; /* 2, 4, 8 */
     /* Offsets in the encoding. Those of absent parts are where the part would be:
@@ -494,9 +316,6 @@ struct insn {
     u8 disp_offset;
     u8 imm_offset;
 };
-/* imm: I operands of 1 byte that the SDM calls imm8 and only zero-extends (shift counts, INT, IN,
- * OUT, ENTER, AAM, SIMD controls) are zero-extended, all others, and J, are sign-extended to 64
- * bits; cut them to the operand size. Iw of RET is zero-extended. */
 
 enum decode_result {
     DECODE_OK,
