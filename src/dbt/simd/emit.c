@@ -137,7 +137,7 @@ static unsigned prefix_vex_pp(const struct insn *insn)
 static void emit_vex(struct simd_emit *emit, const struct insn *insn, unsigned rex, u8 vvvv)
 {
     emit_byte(emit, 0xc4);
-    emit_byte(emit, ((~rex & 7) << 5) | (insn->map & 3));
+    emit_byte(emit, ((~rex & 7) << 5) | (insn->desc->pattern.map & 3));
     emit_byte(emit, ((rex & REX_W) << 4) | ((~vvvv & 15u) << 3) | ((insn->vex & 16) >> 2) |
                         prefix_vex_pp(insn));
 }
@@ -147,15 +147,15 @@ static void emit_legacy(struct simd_emit *emit, const struct insn *insn, unsigne
     static const u8 mandatory[] = {0, 0x66, 0xf3, 0xf2};
     unsigned pp = prefix_vex_pp(insn);
 
-    if (pp != 0 && insn->map != 0)
+    if (pp != 0 && insn->desc->pattern.map != 0)
         emit_byte(emit, mandatory[pp]);
     if (rex != 0)
         emit_byte(emit, 0x40 | rex);
-    if (insn->map != 0)
+    if (insn->desc->pattern.map != 0)
         emit_byte(emit, 0x0f);
-    if (insn->map == 2)
+    if (insn->desc->pattern.map == 2)
         emit_byte(emit, 0x38);
-    if (insn->map == 3)
+    if (insn->desc->pattern.map == 3)
         emit_byte(emit, 0x3a);
 }
 
@@ -192,7 +192,7 @@ static void emit_instruction(struct simd_emit *emit, const struct insn *insn,
     emit_byte(emit, insn->opcode);
     if (insn->desc->attr & ATTR_MODRM)
         emit_byte(emit, modrm);
-    if (insn->desc->imm_size != SIZE_NONE || insn->imm_offset < insn->length) {
+    if (insn->desc->imm_form != IMM_NONE || insn->imm_offset < insn->length) {
         /* Bit 7 of a register number in an immediate is ignored outside 64-bit mode. */
         bool cut = all->immediate_register && !long_mode;
         emit_byte(emit, (unsigned)insn->imm & (cut ? 0x7f : 0xff));
