@@ -1,27 +1,30 @@
 /*
- * dbt/cpu.h - one vCPU inside the translator library: its state block, and what its parts (mmu, interp,
- * simd) call of one another.
+ * dbt/cpu.h - one vCPU inside the translator library: its state block, and what its parts (mmu,
+ * interp, simd) call of one another.
  *
- * Runs   on the vCPU's thread; only exit_request, nmi_request and flush_request are written by others.
- * Trust  everything the guest controls is hostile: no guest value indexes host memory unchecked.
+ * Runs   on the vCPU's thread; only `attention` is written by others, and TLB write tags are
+ * cleared by the other vCPUs of the group when they decode code from a page. Trust  everything the
+ * guest controls is hostile: no guest value indexes host memory unchecked.
  *
  * Guest faults and exits leave an instruction by a non-local jump (cpu_raise, cpu_exit) to the run
- * loop. So an instruction changes architectural state only after its last access that can fault: the
- * commit point is its last step. What it wrote to guest memory before a later fault stays written, as
- * on hardware, so code that writes more than one place probes all of them first (mmu_probe).
+ * loop. So an instruction changes architectural state only after its last access that can fault:
+ * the commit point is its last step. What it wrote to guest memory before a later fault stays
+ * written, as on hardware, so code that writes more than one place probes all of them first
+ * (mmu_probe).
  *
  * Port, MMIO and MSR accesses that the machine must answer leave through cpu_exit before the
  * instruction has changed anything; after the answer the instruction runs again from its start, and
- * the same access, recognised by its order, takes the stored answer (struct cpu_replay). The record is
- * cleared when an instruction retires.
+ * the same access, recognised by its order, takes the stored answer (struct cpu_replay). The record
+ * is cleared when an instruction retires.
  *
  * Vector state: while `vector_live` is true, the guest's x87, SSE and AVX state is in the host's
- * registers and the copy in `xsave` is stale. This library is built without vector registers; it calls
- * simd_save() before anything that is not (the exit to the machine does).
+ * registers and the copy in `xsave` is stale. This library is built without vector registers; it
+ * calls simd_save() before anything that is not (the exit to the machine does).
  */
 #ifndef DBT_CPU_H
 #define DBT_CPU_H
 
+#include "base/lock.h"
 #include "base/types.h"
 #include "core/exit.h"
 #include "x86/regs.h"
@@ -30,57 +33,126 @@ struct mem;
 struct cpuid_model;
 struct insn;
 
-enum { CPU_TLB_ENTRIES = 1024, CPU_REPLAY_MAX = 160 };
+enum { CPU_REPLAY_MAX = 160 };
+enum { CPU_TLB_ENTRIES = 1024, CPU_TLB_SETS = 1024, CPU_TLB_WAYS = 4, CPU_TLB_JOURNAL = 128 };
+enum { CPU_TLB_PCIDS = 4096, CPU_FILTER_WORDS = 64 };
 
-/* How an access is checked (SDM vol. 3A 4.6). The TLB has one set of tags for each of user,
- * supervisor, and supervisor with AC set. */
+/* How an access is checked (SDM vol. 3A 4.6). There is one first-level TLB for each of the first
+ * three; PRIVILEGE_SYSTEM is checked exactly as PRIVILEGE_KERNEL is, whatever the CPL. */
 enum cpu_access { ACCESS_READ, ACCESS_WRITE, ACCESS_FETCH };
 enum cpu_privilege {
     PRIVILEGE_USER,      /* CPL 3 */
     PRIVILEGE_KERNEL,    /* CPL 0-2, SMAP enforced (AC clear) */
     PRIVILEGE_KERNEL_AC, /* CPL 0-2 with EFLAGS.AC set: SMAP lifted */
-    PRIVILEGE_SYSTEM,    /* implicit supervisor access: descriptor tables, TSS; SMAP always enforced */
-    PRIVILEGE_COUNT
+    PRIVILEGE_COUNT,
+    PRIVILEGE_SYSTEM = PRIVILEGE_KERNEL /* implicit accesses: descriptor tables, TSS */
 };
 
-/* One direct-mapped entry. A tag is the page's GVA, or TLB_NO_TAG; `host` is host address of the page
- * minus nothing: host + (gva & 0xfff) is the byte. */
-struct cpu_tlb {
-    u64 read_tag[CPU_TLB_ENTRIES];
-    u64 write_tag[CPU_TLB_ENTRIES];
-    u64 fetch_tag[CPU_TLB_ENTRIES];
-    u8 *host[CPU_TLB_ENTRIES];
-    u64 gpa[CPU_TLB_ENTRIES];
+/* One direct-mapped entry. A tag is the page's GVA, so that gva - tag <= 4096 - bytes says both
+ * that the page is this one and that the access does not leave it. The tag of an empty entry is a
+ * page that lives at another index (dbt/tlb.h). host_minus_gva + gva is the byte. */
+struct cpu_tlb_entry {
+    u64 read_tag, write_tag;
+    u8 *host_minus_gva;
+    u64 gpa; /* of the page; its low bits are enum walk_flag of mmu/walk_priv.h */
 };
-#define TLB_NO_TAG UINT64_MAX
+
+/* A walk's result, for all privileges; tag is page number and address-space number
+ * (mmu/walk_priv.h). */
+struct cpu_walk_entry {
+    u64 tag;
+    u64 gpa; /* of the page; low bits: what the walk found */
+};
+
+struct cpu_tlb {
+    struct cpu_tlb_entry entries[PRIVILEGE_COUNT][CPU_TLB_ENTRIES];
+    struct cpu_walk_entry walks[CPU_TLB_SETS][CPU_TLB_WAYS];
+    u16 asid;                 /* address-space number of the current PCID, 1 and up */
+    u16 asid_next;            /* the first number not yet given out */
+    u16 asids[CPU_TLB_PCIDS]; /* by PCID; 0: none, so nothing of that PCID is cached */
+    u8 victim[CPU_TLB_SETS];  /* the way to replace next */
+    /* The non-global first-level entries filled since the last flush; full means many. */
+    u16 journal[CPU_TLB_JOURNAL];
+    unsigned journal_count;
+    /* Filters by hash: large pages that have cached 4 KiB pieces; pages that code was fetched from
+     * since fetch_epoch last changed. */
+    u64 large_filter[CPU_FILTER_WORDS];
+    u64 fetch_filter[CPU_FILTER_WORDS];
+    /* Counts the changes after which a fetch may find another page at the same address. */
+    u64 fetch_epoch;
+};
 
 /* Answers and acknowledgements of device accesses of the instruction in progress, in order. */
 struct cpu_replay {
-    unsigned done;  /* accesses that the machine has answered */
-    unsigned next;  /* accesses that this pass over the instruction has met */
+    unsigned done; /* accesses that the machine has answered */
+    unsigned next; /* accesses that this pass over the instruction has met */
     u64 value[CPU_REPLAY_MAX];
+    bool msr_fault; /* the machine refused the last one */
+};
+
+/* What other threads ask of a vCPU: bits of cpu->attention, set by cpu_request, and looked at
+ * between blocks of guest code. */
+enum cpu_attention {
+    ATTENTION_EXIT = 1,  /* leave the run loop with EXIT_KICKED */
+    ATTENTION_NMI = 2,   /* an NMI came */
+    ATTENTION_FLUSH = 4, /* drop the TLB and all decoded blocks */
+    ATTENTION_PAUSE = 8  /* another vCPU needs all others to stand still (cpu_group_pause) */
+};
+
+/* What makes the run loop look closer between two instructions: bits of cpu->special. */
+enum cpu_special {
+    SPECIAL_STEP = 1, /* TF, RF, code breakpoints, an interrupt shadow: one instruction at a time */
+    SPECIAL_IRQ = 2,  /* an interrupt may be pending */
+    SPECIAL_REPLAY = 4, /* an instruction is being run again with the machine's answers */
+    SPECIAL_EVENT = 8   /* a trap (#DB), NMI or stored event waits for delivery */
 };
 
 struct cpu_counters {
     u64 instructions, tlb_misses, page_walks, exceptions, interrupts, exits, decoded_blocks;
-    u64 invalidated_blocks, simd_thunks;
+    u64 code_writes, simd_thunks;
+};
+
+enum { CPU_GROUP_MAX = 256, CPU_CODE_HASH = 1 << 16 };
+
+/* What the vCPUs of one VM share. */
+struct cpu_group {
+    struct mem *mem;                 /* borrowed */
+    const struct cpuid_model *cpuid; /* borrowed */
+    struct lock lock;                /* held by who has paused the others, and to join or leave */
+    u32 pausing;                     /* somebody holds the others paused, or waits for them to */
+    struct cpu *cpus[CPU_GROUP_MAX]; /* borrowed; by index */
+    unsigned cpu_count;              /* one more than the highest index that ever joined */
+    /* Decoded code, by hash of the physical page (hash collisions only cost time): the 64-byte
+     * granules that blocks were decoded from, and a count of the times that one of them was
+     * written. A block is good while the count is what it was when the block was made. Atomic. */
+    u64 code_granules[CPU_CODE_HASH];
+    u32 code_generation[CPU_CODE_HASH];
 };
 
 struct cpu {
-    /* Written by other threads, atomically. */
-    u32 exit_request;  /* leave the run loop with EXIT_KICKED */
-    u32 nmi_request;   /* an NMI came */
-    u32 flush_request; /* the engine asks for a full TLB and block flush (safepoint) */
+    u32 attention; /* enum cpu_attention; atomic, written by other threads */
+    u32 running;   /* atomic: inside the run loop and not standing still */
 
-    /* Hot. */
-    u64 gpr[X86_GPR_COUNT];
-    u64 rip;    /* of the instruction in progress until it retires */
-    u64 rflags; /* a full image, always valid between instructions */
+    /* Hot. Entry 16 of gpr is the RIP at which the block in progress starts, entry 17 is zero: so
+     * base and index registers of every kind are read alike. */
+    u64 gpr[X86_GPR_COUNT + 2];
+    u64 rip;      /* of the instruction in progress until it retires */
+    u64 next_rip; /* where it continues when it retires: the next instruction, or a jump's target */
+    u8 padding[7];
+    /* OF lives here while blocks run; in rflags, bit 11 is then stale. In plain handlers, in
+     * simd_*, and outside the run loop rflags is a full image. Both lie side by side so that one
+     * 16-bit store of AX after LAHF and SETO AL writes all arithmetic flags. */
+    u8 overflow;
+    u64 rflags;
+    struct cpu_tlb_entry *tlb_data; /* of the current privilege */
+    u32 special;                    /* enum cpu_special */
     u8 cpl;
-    u8 code_bytes;  /* 2, 4 or 8: default code size from CS and EFER.LMA */
-    u8 stack_bytes; /* 2, 4 or 8 */
-    u8 privilege;   /* enum cpu_privilege of plain data accesses now; follows cpl and AC */
+    u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
+    u8 stack_bytes;        /* 2, 4 or 8 */
+    u8 privilege;          /* enum cpu_privilege of plain data accesses now; follows cpl and AC */
+    bool flat;             /* outside 64-bit code: CS, DS, ES and SS have base 0 and limit 4 GiB */
     bool interrupt_shadow; /* the instruction just done was STI or MOV/POP SS */
+    bool leave_block;      /* decoded code was overwritten: stop after this instruction */
     bool vector_live;
 
     struct x86_seg seg[X86_SEGMENT_COUNT];
@@ -94,7 +166,8 @@ struct cpu {
     u32 activity; /* enum x86_activity */
 
     /* DR6 bits of the debug trap that follows the instruction in progress (data breakpoints, task
-     * switches); `debug_active` says that DR7 enables any breakpoint, so that somebody must look. */
+     * switches); `debug_active` says that DR7 enables any breakpoint, so that somebody must look.
+     */
     u32 debug_pending;
     bool debug_active;
 
@@ -112,25 +185,39 @@ struct cpu {
     struct cpu_replay replay;
     void *jump[5]; /* __builtin_setjmp buffer of the run loop */
 
+    struct cpu_group *group;         /* borrowed */
     struct mem *mem;                 /* borrowed */
     const struct cpuid_model *cpuid; /* borrowed */
     unsigned index;                  /* APIC id */
+    u64 features;                    /* bit n: enum insn_feature n is there */
+    u64 physical_mask;               /* valid bits of a physical address */
+    bool large_1g;                   /* 1 GiB pages are there */
+    struct {                         /* the source of external interrupts; pending may be NULL */
+        bool (*pending)(void *ctx);
+        int (*ack)(void *ctx);
+        void *ctx; /* borrowed */
+        u8 *tpr;   /* borrowed: CR8 is its bits 7:4; may be NULL */
+    } irq;
     struct cpu_counters counters;
     struct block_cache *blocks; /* owned: interp's decoded blocks */
     struct simd *simd;          /* owned: simd's thunks */
 
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
-    struct cpu_tlb tlb[PRIVILEGE_COUNT];
+    struct cpu_tlb tlb;
 };
 
-/* ---- leaving an instruction -------------------------------------------------------------------- */
+/* ---- leaving an instruction --------------------------------------------------------------------
+ */
 
 /* Raises exception VECTOR for the instruction in progress. */
 NO_RETURN void cpu_raise(struct cpu *cpu, unsigned vector);
 NO_RETURN void cpu_raise_error(struct cpu *cpu, unsigned vector, u32 error);
 NO_RETURN void cpu_raise_page_fault(struct cpu *cpu, gva_t gva, u32 error);
-/* Leaves the run loop with cpu->exit, which the caller has filled. */
+/* Leaves the run loop with cpu->exit, which the caller has filled; the instruction in progress runs
+ * again from its start when the vCPU does. */
 NO_RETURN void cpu_exit(struct cpu *cpu);
+/* Leaves it with EXIT_FAILED and this static text: our own limit was met. */
+NO_RETURN void cpu_fail(struct cpu *cpu, const char *reason);
 
 /* A device access of the instruction in progress: returns its answer when the machine has given it,
  * else exits to ask. KIND is an EXIT_* kind of the port, MMIO or MSR family; VALUE is what a write
@@ -138,7 +225,8 @@ NO_RETURN void cpu_exit(struct cpu *cpu);
 u64 cpu_device_access(struct cpu *cpu, enum vm_exit_kind kind, u64 address, unsigned bytes,
                       u64 value);
 
-/* ---- mmu/: linear addresses. Each call raises #PF (or #GP for non-canonical ones) itself. ------- */
+/* ---- mmu/: linear addresses. Each call raises #PF (or #GP for non-canonical ones) itself. -------
+ */
 
 /* Reads or writes BYTES (1, 2, 4, 8) at linear address GVA, with the current privilege. Any
  * alignment; page crossing and MMIO included. */
@@ -153,23 +241,53 @@ void mmu_write_bytes(struct cpu *cpu, gva_t gva, const void *from, size_t bytes)
 /* Faults if any byte could not be accessed; changes nothing but A and D bits. */
 void mmu_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access,
                enum cpu_privilege privilege);
-/* The host address of BYTES at GVA, or NULL when they are not in one page of RAM (MMIO, crossing, or a
- * write to a page whose translations must be dropped first). Faults like mmu_probe. */
+/* The host address of BYTES at GVA, or NULL when they are not in one page of RAM (MMIO, crossing,
+ * or a write to a page whose translations must be dropped first). Faults like mmu_probe. */
 u8 *mmu_host(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access);
-/* Copies up to 15 instruction bytes at GVA; stops at the first page that cannot be fetched, and raises
- * the fault only when not even one byte is there. Returns how many. *ret_gpa[2] are the pages' GPAs. */
-unsigned mmu_fetch(struct cpu *cpu, gva_t gva, u8 *to, unsigned bytes, gpa_t ret_gpa[2]);
+/* The host address of BYTES at GVA for reading and writing, code pages included: when *ret_code_gpa
+ * is not MMU_NO_GPA, call mmu_code_written with it after the write. NULL for MMIO, ROM and
+ * crossing. */
+u8 *mmu_host_write(struct cpu *cpu, gva_t gva, size_t bytes, gpa_t *ret_code_gpa);
+#define MMU_NO_GPA UINT64_MAX
+void mmu_code_written(struct cpu *cpu, gpa_t gpa, size_t bytes);
+/* Notes that a block is decoded from BYTES at GPA (within one page), before they are read. Gives
+ * the page's generation count, or NULL where there is no RAM or ROM. mmu_code_marked says, after
+ * they were read, whether the note still stands: else they changed meanwhile. */
+const u32 *mmu_code_mark(struct cpu *cpu, gpa_t gpa, size_t bytes);
+bool mmu_code_marked(struct cpu *cpu, gpa_t gpa, size_t bytes);
+/* The GPA of the page that GVA's instruction bytes are fetched from; faults. */
+gpa_t mmu_fetch_page(struct cpu *cpu, gva_t gva);
 
-/* After a change of CR0, CR3, CR4, EFER, or of CPL or AC: what is cached follows. */
+/* Joining and leaving the group; entering and leaving the state in which guest memory is touched.
+ */
+void cpu_group_join(struct cpu *cpu);
+void cpu_group_leave(struct cpu *cpu);
+void cpu_group_enter(struct cpu *cpu);
+void cpu_group_exit(struct cpu *cpu);
+/* A locked access across two pages needs every other vCPU to stand still: pause, access, resume.
+ * The caller must not hold guest state in vector registers (simd_save). */
+void cpu_group_pause(struct cpu *cpu);
+void cpu_group_resume(struct cpu *cpu);
+
+/* After a change of CR0, CR3, CR4, EFER: what is cached follows. CPL and AC need no flush. */
 void mmu_flush_all(struct cpu *cpu);
 void mmu_flush_non_global(struct cpu *cpu);
+/* INVLPG: every entry of GVA's page for the current PCID, and global ones. */
 void mmu_flush_page(struct cpu *cpu, gva_t gva);
+/* INVPCID's kinds 0 and 1 for a PCID that need not be the current one. */
+void mmu_flush_page_pcid(struct cpu *cpu, unsigned pcid, gva_t gva);
 void mmu_flush_pcid(struct cpu *cpu, unsigned pcid);
+/* Follows a MOV to CR3 that has put the new value (without bit 63) into cpu->cr3: KEEP is bit 63
+ * with CR4.PCIDE set, and keeps what is cached of the new PCID. */
+void mmu_switch(struct cpu *cpu, bool keep);
+/* False when PAE paging with CR3 would load page-directory pointers with reserved bits set. */
+bool mmu_pae_pointers_valid(struct cpu *cpu, u64 cr3);
 
-/* ---- interp/: segmented addresses and control --------------------------------------------------- */
+/* ---- interp/: segmented addresses and control ---------------------------------------------------
+ */
 
-/* Linear address of OFFSET in segment SEG for an access of BYTES; raises #GP or #SS. OFFSET is already
- * cut to the address size. */
+/* Linear address of OFFSET in segment SEG for an access of BYTES; raises #GP or #SS. OFFSET is
+ * already cut to the address size. */
 gva_t seg_linear(struct cpu *cpu, enum x86_segment seg, u64 offset, size_t bytes,
                  enum cpu_access access);
 /* The linear address of INSN's memory operand, segment checks done for BYTES. */
@@ -177,19 +295,32 @@ gva_t insn_linear(struct cpu *cpu, const struct insn *insn, size_t bytes, enum c
 /* The offset of INSN's memory operand (LEA). */
 u64 insn_offset(const struct cpu *cpu, const struct insn *insn);
 
-/* Recomputes cpl-, code- and stack-size and privilege from segments, CR0, EFER and RFLAGS. */
+/* Recomputes cpl, code and stack size, privilege, `flat` and `special` from segments, CR0, EFER,
+ * DR7 and RFLAGS. Whoever changes one of these (AC, TF, RF, IF, VM in RFLAGS) calls it. */
 void cpu_mode_update(struct cpu *cpu);
 
-/* Delivers an exception, or an interrupt from outside, or INT n (SDM vol. 3A chapter 6), with RIP as
- * the return address. SOFTWARE is true for INT n, INT3, INTO. A fault during delivery raises again:
- * back in the run loop, cpu_deliver_fault does the rest. */
+static inline bool cpu_protected(const struct cpu *cpu)
+{
+    return (cpu->cr0 & X86_CR0_PE) && !(cpu->rflags & X86_VM);
+}
+
+static inline bool cpu_long_mode(const struct cpu *cpu)
+{
+    return (cpu->msr.efer & X86_EFER_LMA) != 0;
+}
+
+/* Delivers an exception, or an interrupt from outside, or INT n (SDM vol. 3A chapter 6). The return
+ * address is cpu->rip, or cpu->next_rip when SOFTWARE is true (INT n, INT3, INTO). Sets next_rip to
+ * the handler; the caller makes that rip. A fault during delivery raises again: back in the run
+ * loop, cpu_deliver_fault does the rest. */
 void cpu_deliver(struct cpu *cpu, const struct x86_event *event, bool software);
-/* What the run loop calls after cpu_raise has brought it back: delivers cpu->fault, combined with the
- * event that was in delivery by the double-fault rules. Sets CR2. A triple fault leaves with
+/* What the run loop calls after cpu_raise has brought it back: delivers cpu->fault, combined with
+ * the event that was in delivery by the double-fault rules. Sets CR2. A triple fault leaves with
  * EXIT_SHUTDOWN. Raises again when this delivery faults as well; three rounds at most. */
 void cpu_deliver_fault(struct cpu *cpu);
 
-/* ---- simd/: x87, MMX, SSE, AVX on the host's own units ------------------------------------------ */
+/* ---- simd/: x87, MMX, SSE, AVX on the host's own units ------------------------------------------
+ */
 
 /* Executes INSN, whose descriptor is of the vector or x87 class, wholly: feature and CR0/CR4 checks
  * (#UD, #NM), memory, registers, flags. RIP is advanced by the caller. */
@@ -198,13 +329,29 @@ void simd_execute(struct cpu *cpu, const struct insn *insn);
 void simd_save(struct cpu *cpu);
 void simd_load(struct cpu *cpu);
 
-/* ---- the library's doors (used by vcpu/dbt and by tests) ---------------------------------------- */
+/* ---- the library's doors (used by vcpu/dbt and by tests) ----------------------------------------
+ */
 
-/* Prepares CPU (zeroed memory) over MEM; state is that after reset of processor INDEX. -ENOMEM. */
-MUST_CHECK int cpu_init(struct cpu *cpu, struct mem *mem, const struct cpuid_model *cpuid,
-                        unsigned index);
+void cpu_group_init(struct cpu_group *group, struct mem *mem, const struct cpuid_model *cpuid);
+/* Bytes at GPA were written by somebody who is not a vCPU: mem.code_written's target, with GROUP as
+ * context. Any thread. */
+void cpu_group_code_written(void *group, gpa_t gpa, u64 bytes);
+
+/* Prepares CPU (zeroed memory) as member INDEX of GROUP; state is that after reset. -ENOMEM. */
+MUST_CHECK int cpu_init(struct cpu *cpu, struct cpu_group *group, unsigned index);
 void cpu_fini(struct cpu *cpu);
 void cpu_get_state(struct cpu *cpu, struct x86_state *ret_state);
+/* -EINVAL for a state that no processor can be in. */
 MUST_CHECK int cpu_set_state(struct cpu *cpu, const struct x86_state *state);
+
+/* Runs guest code until there is something for the machine to do; fills cpu->exit. An answer to the
+ * last exit stands in cpu->exit.value (and msr_fault). Vector state is in cpu->xsave after. */
+void cpu_run(struct cpu *cpu);
+
+/* Asks something of a vCPU; any thread. */
+static inline void cpu_request(struct cpu *cpu, enum cpu_attention what)
+{
+    __atomic_fetch_or(&cpu->attention, (u32)what, __ATOMIC_SEQ_CST);
+}
 
 #endif

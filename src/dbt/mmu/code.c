@@ -1,0 +1,130 @@
+/*
+ * dbt/mmu/code.c - pages that hold decoded code: marking them, and noticing writes to them.
+ *
+ * A marked page (MEM_CODE) has no write tag in any TLB, so every write to it takes the slow way and
+ * asks here whether it hit a 64-byte granule that a block was decoded from. If so the page's
+ * generation counts up, which makes its blocks invalid on every vCPU at their next entry. Data
+ * beside code costs the slow way only, and a page in which no decoded granule is left loses its
+ * mark.
+ *
+ * Runs   on any vCPU's thread, and (cpu_group_code_written) on device threads.
+ *
+ * Two orders make this safe. Granules are set before the flag is looked at, and the flag is cleared
+ * before the granules are looked at: whoever comes second repairs. A write tag is stored before the
+ * flag is looked at (tlb_fill), and the flag set before tags are looked for: the same again.
+ */
+#include "core/mem.h"
+#include "dbt/mmu/walk_priv.h"
+#include "dbt/tlb.h"
+
+static unsigned code_hash(gpa_t gpa)
+{
+    u64 page = gpa >> 12;
+    return (unsigned)(page ^ (page >> 16)) & (CPU_CODE_HASH - 1);
+}
+
+static u64 granule_mask(gpa_t gpa, size_t bytes)
+{
+    unsigned first = (unsigned)(gpa & 0xfff) / 64;
+    unsigned last = (unsigned)((gpa & 0xfff) + bytes - 1) / 64;
+    return (~0ull << first) & (~0ull >> (63 - (last > 63 ? 63 : last)));
+}
+
+static void write_tags_drop(struct cpu *cpu, gpa_t page)
+{
+    for (unsigned privilege = 0; privilege < PRIVILEGE_COUNT; privilege++) {
+        for (unsigned i = 0; i < CPU_TLB_ENTRIES; i++) {
+            struct cpu_tlb_entry *entry = &cpu->tlb.entries[privilege][i];
+            if ((__atomic_load_n(&entry->gpa, __ATOMIC_RELAXED) & WALK_GPA) == page)
+                __atomic_store_n(&entry->write_tag, tlb_no_tag(i), __ATOMIC_RELAXED);
+        }
+    }
+}
+
+/* Sets the page's flag and takes its write tags from all TLBs that may have some. */
+static void code_flag_set(struct cpu_group *group, u8 *flags, gpa_t page)
+{
+    u8 old = __atomic_fetch_or(flags, MEM_CODE, __ATOMIC_SEQ_CST);
+    if (!(old & MEM_CACHED))
+        return;
+    __atomic_fetch_and(flags, (u8)~MEM_CACHED, __ATOMIC_SEQ_CST);
+    unsigned count = __atomic_load_n(&group->cpu_count, __ATOMIC_ACQUIRE);
+    for (unsigned i = 0; i < count; i++) {
+        struct cpu *cpu = __atomic_load_n(&group->cpus[i], __ATOMIC_ACQUIRE);
+        if (cpu)
+            write_tags_drop(cpu, page);
+    }
+}
+
+static u8 *page_flags_of(struct mem *mem, gpa_t gpa)
+{
+    struct mem_slot *slot = mem_slot_find(mem, gpa);
+    return slot ? &slot->page_flags[(gpa - slot->base) / MEM_PAGE_BYTES] : NULL;
+}
+
+const u32 *mmu_code_mark(struct cpu *cpu, gpa_t gpa, size_t bytes)
+{
+    struct cpu_group *group = cpu->group;
+    unsigned hash = code_hash(gpa);
+    u64 mask = granule_mask(gpa, bytes);
+    u8 *flags = page_flags_of(cpu->mem, gpa);
+    if (flags == NULL)
+        return NULL;
+    if ((__atomic_load_n(&group->code_granules[hash], __ATOMIC_RELAXED) & mask) != mask)
+        __atomic_fetch_or(&group->code_granules[hash], mask, __ATOMIC_SEQ_CST);
+    if (!(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & MEM_CODE))
+        code_flag_set(group, flags, gpa & WALK_GPA);
+    return &group->code_generation[hash];
+}
+
+bool mmu_code_marked(struct cpu *cpu, gpa_t gpa, size_t bytes)
+{
+    u64 mask = granule_mask(gpa, bytes);
+    u64 granules = __atomic_load_n(&cpu->group->code_granules[code_hash(gpa)], __ATOMIC_SEQ_CST);
+    return (granules & mask) == mask;
+}
+
+/* True when decoded code was hit. */
+static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
+{
+    unsigned hash = code_hash(gpa);
+    u64 mask = granule_mask(gpa, bytes);
+    u64 granules = __atomic_load_n(&group->code_granules[hash], __ATOMIC_SEQ_CST);
+    if (granules & mask) {
+        __atomic_store_n(&group->code_granules[hash], 0, __ATOMIC_SEQ_CST);
+        __atomic_fetch_add(&group->code_generation[hash], 1, __ATOMIC_SEQ_CST);
+        return true;
+    }
+    if (granules == 0) {
+        u8 *flags = page_flags_of(group->mem, gpa);
+        if (flags == NULL)
+            return false;
+        __atomic_fetch_and(flags, (u8)~MEM_CODE, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&group->code_granules[hash], __ATOMIC_SEQ_CST) != 0)
+            code_flag_set(group, flags, gpa & WALK_GPA);
+    }
+    return false;
+}
+
+void code_page_written(struct cpu *cpu, gpa_t gpa, size_t bytes)
+{
+    if (code_written(cpu->group, gpa, bytes)) {
+        cpu->leave_block = true;
+        cpu->counters.code_writes++;
+    }
+}
+
+void mmu_code_written(struct cpu *cpu, gpa_t gpa, size_t bytes)
+{
+    code_page_written(cpu, gpa, bytes);
+}
+
+void cpu_group_code_written(void *group, gpa_t gpa, u64 bytes)
+{
+    while (bytes > 0) {
+        u64 part = min_u64(bytes, MEM_PAGE_BYTES - gpa % MEM_PAGE_BYTES);
+        code_written(group, gpa, part);
+        gpa += part;
+        bytes -= part;
+    }
+}
