@@ -165,7 +165,7 @@ u64 simd_prepare(struct cpu *cpu, const struct insn *insn)
     emit.count = 0;
     plan_describe(&plan, insn);
     if (plan_has_thunk(&plan))
-        simd_emit_thunk(&emit, insn, cpu->code_bytes);
+        simd_emit_thunk(&emit, insn, insn->code_bytes);
     plan.code_bytes = (u8)emit.count;
     if (simd->plan_count == PLAN_COUNT || simd->code_used + THUNK_BYTES_MAX > CODE_BYTES)
         plan_flush(simd);
