@@ -101,9 +101,7 @@ static unsigned take_vex(struct cursor *c, struct insn *insn, u8 escape)
     }
     insn->vex = (u8)((~last >> 3 & 15) | ((last & 4) << 2));
     if (c->code_bytes != 8) {
-        /* No registers beyond 7 exist: B is ignored, and the top bit of vvvv too. */
-        rex &= REX_W;
-        insn->vex &= 0x17;
+        rex &= REX_W; /* no registers beyond 7 exist */
     }
     insn->rex = rex;
     insn->prefixes |= INSN_VEX;
@@ -392,14 +390,16 @@ static bool check_rules(struct insn *insn)
 
     if ((insn->prefixes & INSN_LOCK) && !((desc->attr & ATTR_LOCK) && insn->has_memory))
         return false;
+    if ((desc->check & CHECK_NO_VVVV) && insn_vvvv(insn) != 0)
+        return false;
+    if ((insn->prefixes & INSN_VEX) && insn->code_bytes != 8)
+        insn->vex &= 0x17; /* no registers beyond 7 exist */
     if (likely(desc->check == 0))
         return true;
     if (desc->check & CHECK_REG_LOW)
         insn->reg &= 7;
     if (desc->check & CHECK_RM_LOW)
         insn->rm &= 7;
-    if ((desc->check & CHECK_NO_VVVV) && insn_vvvv(insn) != 0)
-        return false;
     if ((desc->check & CHECK_GATHER) && !gather_is_valid(insn))
         return false;
     if (desc->check & CHECK_MOD_IGNORED) {

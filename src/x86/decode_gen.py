@@ -15,7 +15,7 @@ CONDITIONS = ["o", "no", "b", "nb", "z", "nz", "be", "nbe", "s", "ns", "p", "np"
 CONDITION_FLAGS = ["o", "c", "z", "cz", "s", "p", "so", "zso"]
 FLAGS = {"c": "CF", "p": "PF", "a": "AF", "z": "ZF", "s": "SF", "t": "TF", "i": "IF", "d": "DF", "o": "OF",
          "l": "IOPL", "n": "NT", "r": "RF", "v": "VM", "k": "AC", "f": "VIF", "g": "VIP", "x": "ID"}
-GPRS = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"]
+GPRS = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11"]
 SEGMENTS = ["ES", "CS", "SS", "DS", "FS", "GS"]
 ATTRS = {"lock": "LOCK", "rep": "REP", "repe": "REPE", "priv": "PRIVILEGED", "iopl": "IOPL", "d64": "DEFAULT64",
          "f64": "FORCE64", "prot": "PROTECTED", "branch": "BRANCH", "ends": "ENDS_BLOCK", "push": "PUSH",
@@ -254,7 +254,7 @@ def finish(row):
         row.checks.add("REG_LOW")
     if {"Q", "N"} & set(kinds):
         row.checks.add("RM_LOW")
-    if row.cond.get("prefix") == 1:
+    if row.cond.get("prefix") == 1 and "V" not in [o[1] for o in row.operands]:
         row.checks.add("IGNORE_66")
 
 

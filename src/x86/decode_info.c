@@ -92,6 +92,13 @@ static unsigned operand_gpr(const struct insn *insn, const struct operand_desc *
     return reg;
 }
 
+/* Whether implicit registers are written by operand size, and this is 16 bits. */
+static bool writes_halves(const struct insn *insn)
+{
+    return insn->operand_bytes == 2 && (insn->op == OP_MUL || insn->op == OP_IMUL1 ||
+                                        insn->op == OP_CWD || insn->op == OP_POPA);
+}
+
 void insn_gprs(const struct insn *insn, u32 *ret_read, u32 *ret_written)
 {
     const struct insn_desc *desc = insn->desc;
@@ -122,6 +129,10 @@ void insn_gprs(const struct insn *insn, u32 *ret_read, u32 *ret_written)
         if (insn->op != OP_JCXZ)
             written |= 1u << X86_RCX;
     }
+    /* What may stay as it was: a repeat count of zero, the upper half of DX, of POPA's registers.
+     */
+    if (insn_repeats(insn) || (desc->gpr_written != 0 && writes_halves(insn)))
+        read |= written;
     *ret_read = read;
     *ret_written = written;
 }

@@ -170,8 +170,9 @@ struct x86_msrs {
     u64 mtrr_base[X86_MTRR_VARIABLE_COUNT], mtrr_mask[X86_MTRR_VARIABLE_COUNT];
 };
 
-/* An event that the processor has begun to deliver or must deliver next. Its kind decides what a fault
- * during its delivery becomes: an interrupt may have any vector, even that of an exception. */
+/* An event that the processor has begun to deliver or must deliver next. Its kind decides what a
+ * fault during its delivery becomes: an interrupt may have any vector, even that of an exception.
+ */
 enum x86_event_kind { X86_EVENT_EXCEPTION, X86_EVENT_INTERRUPT, X86_EVENT_NMI };
 struct x86_event {
     bool pending;
