@@ -1,0 +1,109 @@
+/*
+ * machine/machine.h - the PC as one object: RAM, devices, interrupt controllers, and what its
+ * vCPUs' exits do.
+ *
+ * Life: machine_build() makes the devices over back ends that are already open; the caller makes an
+ * engine over machine_mem(), its vCPUs, and hands each to machine_attach(); machine_boot() loads a
+ * kernel; then every vCPU's thread loops over machine_enter(), vcpu_run(), machine_dispatch().
+ *
+ * Threads: machine_enter and machine_dispatch on the vCPU's thread, machine_press_power_button from
+ * any; everything else while no vCPU runs and the loop is idle. Ownership: the caller owns back
+ * ends, RAM, engine and vCPUs, and frees them after the machine.
+ */
+#ifndef MACHINE_MACHINE_H
+#define MACHINE_MACHINE_H
+
+#include "base/err.h"
+#include "base/types.h"
+#include "machine/boot.h"
+
+struct blk;
+struct chr;
+struct engine;
+struct entropy;
+struct machine;
+struct mem;
+struct net;
+struct state_reader;
+struct state_writer;
+struct vcpu;
+struct vm_clock;
+
+enum { MACHINE_CPUS_MAX = 64, MACHINE_DISKS_MAX = 16, MACHINE_NETS_MAX = 8, MACHINE_PORTS_MAX = 8 };
+
+/* How a guest ends a run of the machine. */
+enum machine_end {
+    MACHINE_POWER_OFF,
+    MACHINE_RESET,
+    MACHINE_TEST_EXIT, /* a test program wrote its status to the debug exit port */
+    MACHINE_CRASHED    /* triple fault */
+};
+
+/* What the machine asks of the program around it. None may be NULL; none may block. */
+struct machine_host {
+    /* Any vCPU thread, device locks held. STATUS is for MACHINE_TEST_EXIT only. */
+    void (*end)(void *ctx, enum machine_end how, unsigned status);
+    /* A halted vCPU has something to do: wake its thread. Any thread. */
+    void (*wake)(void *ctx, unsigned cpu);
+    void *ctx; /* borrowed */
+};
+
+/* A named port of the virtio console, and what is behind it. */
+struct machine_port {
+    const char *name; /* borrowed */
+    struct chr *chr;  /* borrowed */
+};
+
+struct machine_config {
+    u64 ram_bytes;
+    u8 *ram; /* borrowed: ram_bytes of zeroed memory, page aligned */
+    unsigned cpu_count;
+    struct chr *console;                  /* borrowed: the first serial port; may be NULL */
+    struct chr *debug;                    /* borrowed: the debug console at port 0xe9; NULL: none */
+    struct entropy *entropy;              /* borrowed */
+    struct blk *disks[MACHINE_DISKS_MAX]; /* borrowed */
+    unsigned disk_count;
+    struct net *nets[MACHINE_NETS_MAX]; /* borrowed */
+    unsigned net_count;
+    struct machine_port ports[MACHINE_PORTS_MAX];
+    unsigned port_count;
+    bool has_testdev; /* the ports of bare-metal test programs */
+    struct machine_host host;
+};
+
+/* NULL and ERR when the configuration makes no machine or memory is exhausted. */
+struct machine *machine_build(const struct machine_config *config, struct err *err);
+void machine_free(struct machine *machine);
+
+struct mem *machine_mem(struct machine *machine);
+struct vm_clock *machine_clock(struct machine *machine);
+/* VM time runs from here on, or stands still. */
+void machine_clock_start(struct machine *machine);
+void machine_clock_stop(struct machine *machine);
+
+/* Connects VCPU with its local APIC; its index is the APIC id. All vCPUs share one engine. */
+void machine_attach(struct machine *machine, struct vcpu *vcpu);
+
+/* Resets every device and vCPU, places PCI BARs, writes ACPI tables and loads the kernel. Serves
+ * the first start and every later guest reset; RAM is not cleared. KERNEL.mem, .map and .rsdp are
+ * filled here. */
+MUST_CHECK int machine_boot(struct machine *machine, const struct boot_request *kernel,
+                            struct err *err);
+
+/* Takes events that are due (INIT, SIPI, NMI) to VCPU. True: it has guest code to run, or an
+ * interrupt to wake up for; false: it halts or waits for its start, until machine_host.wake or
+ * machine_deadline_ns(). */
+bool machine_enter(struct machine *machine, struct vcpu *vcpu);
+/* VM time at which a halted VCPU wakes by its own timer; UINT64_MAX: never. */
+u64 machine_deadline_ns(struct machine *machine, const struct vcpu *vcpu);
+/* Does what VCPU's exit asks for. Exits that end the machine call machine_host.end. False for
+ * EXIT_FAILED, of which only the caller knows what to do. */
+bool machine_dispatch(struct machine *machine, struct vcpu *vcpu);
+
+void machine_press_power_button(struct machine *machine);
+
+/* Saves or loads all devices and vCPUs, one section each; RAM is not included. */
+MUST_CHECK int machine_save(struct machine *machine, struct state_writer *writer, struct err *err);
+MUST_CHECK int machine_load(struct machine *machine, struct state_reader *reader, struct err *err);
+
+#endif

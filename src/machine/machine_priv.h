@@ -1,0 +1,70 @@
+/*
+ * machine/machine_priv.h - the parts of a machine, for the files that build, run, boot and save it.
+ */
+#ifndef MACHINE_MACHINE_PRIV_H
+#define MACHINE_MACHINE_PRIV_H
+
+#include "core/bus.h"
+#include "core/clock.h"
+#include "core/mem.h"
+#include "dev/device.h"
+#include "dev/irqchip.h"
+#include "machine/kvmclock.h"
+#include "machine/machine.h"
+#include "machine/memmap.h"
+
+struct apic_bus;
+struct ioapic;
+struct pci_bus;
+struct pic;
+struct pm;
+
+enum { MACHINE_DEVICES_MAX = 24 };
+enum { MACHINE_PCI_GSI = 16 }; /* I/O APIC input of PCI line 0; the others follow */
+
+extern const u8 machine_pci_irq[4]; /* ISA interrupts of the same lines, for guests on the PIC */
+
+/* A chipset device on its place. */
+struct machine_device {
+    const struct device_ops *ops;
+    void *device;      /* owned */
+    struct lock *lock; /* own_lock, or the irq chip's */
+    struct lock own_lock;
+    u64 base;
+};
+
+/* What the vCPU's thread knows of its vCPU between runs. */
+struct machine_cpu {
+    struct vcpu *vcpu; /* borrowed */
+    bool waits_for_sipi;
+    bool halted;
+    bool nmi_only; /* halted with interrupts off */
+};
+
+struct machine {
+    struct machine_config config;
+    struct memmap map;
+    struct mem mem;
+    struct bus bus;
+    struct vm_clock clock;
+    struct kvmclock kvmclock;
+    struct apic_bus *apic_bus; /* owned */
+    struct irqchip irqchip;
+    struct pic *pic; /* owned through devices[], as the two below */
+    struct ioapic *ioapic;
+    struct pm *pm;
+    struct lock *pm_lock;    /* borrowed: of pm's slot */
+    struct pci_bus *pci_bus; /* owned */
+    struct machine_device devices[MACHINE_DEVICES_MAX];
+    unsigned device_count;
+    struct engine *engine; /* borrowed; of the attached vCPUs */
+    struct machine_cpu cpus[MACHINE_CPUS_MAX];
+};
+
+/* True when the engine keeps the local APICs: then it also wakes, starts and interrupts vCPUs. */
+bool machine_has_kernel_lapic(const struct machine *machine);
+/* Puts STATE into the vCPU and notes what it will do next. */
+MUST_CHECK int machine_cpu_set(struct machine *machine, unsigned cpu, const struct x86_state *state,
+                               struct err *err);
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * vm/backends.c - opens disks, networks and consoles, and tells the machine of them.
+ *
+ * Runs   on the loop's thread, before vCPUs start and after they have stopped.
+ * Trust  paths are the user's own.
+ */
+#include "vm/backends.h"
+
+#include <errno.h>
+
+#include "back/blk.h"
+#include "back/blk/raw.h"
+#include "back/chr.h"
+#include "back/chr/null.h"
+#include "back/chr/stdio.h"
+#include "back/chr/unix.h"
+#include "back/entropy/getrandom.h"
+#include "back/net.h"
+#include "vm/config.h"
+
+static int open_console(struct backends *backends, const struct config *config, struct loop *loop,
+                        const struct backends_escape *escape, struct err *err)
+{
+    if (config->has_console) {
+        backends->console = chr_stdio_new(loop, escape->leave, escape->ctx, err);
+        return backends->console ? 0 : -EIO;
+    }
+    backends->console = chr_null_new();
+    return backends->console ? 0 : err_set(err, -ENOMEM, "no memory for the console");
+}
+
+static int open_ports(struct backends *backends, const struct config *config, struct loop *loop,
+                      struct machine_config *machine, struct err *err)
+{
+    for (unsigned i = 0; i < config->port_count; i++) {
+        struct chr *chr = chr_unix_take(loop, config->ports[i].fd, err);
+        if (!chr)
+            return -EIO;
+        backends->ports[backends->port_count++] = chr;
+        machine->ports[machine->port_count++] = (struct machine_port){.name = config->ports[i].name,
+                                                                      .chr = chr};
+    }
+    return 0;
+}
+
+static int open_disks(struct backends *backends, const struct config *config, struct loop *loop,
+                      struct machine_config *machine, struct err *err)
+{
+    for (unsigned i = 0; i < config->disk_count; i++) {
+        const struct config_disk *disk = &config->disks[i];
+        const struct blk_raw_options options = {.path = disk->path,
+                                                .read_only = disk->read_only,
+                                                .snapshot = disk->snapshot,
+                                                .direct = disk->direct};
+        struct blk *blk = blk_raw_new(loop, &options, err);
+        if (!blk)
+            return -EIO;
+        backends->disks[backends->disk_count++] = blk;
+        machine->disks[machine->disk_count++] = blk;
+    }
+    return 0;
+}
+
+int backends_open(struct backends *ret_backends, const struct config *config, struct loop *loop,
+                  const struct backends_escape *escape, struct machine_config *machine,
+                  struct err *err)
+{
+    struct backends backends = {0};
+
+    int r = open_disks(&backends, config, loop, machine, err);
+    if (r == 0)
+        r = open_ports(&backends, config, loop, machine, err);
+    /* The console comes last: from here on messages would meet a terminal in raw mode. */
+    if (r == 0)
+        r = open_console(&backends, config, loop, escape, err);
+    if (r < 0) {
+        backends_close(&backends);
+        return r;
+    }
+    machine->console = backends.console;
+    machine->entropy = entropy_getrandom();
+    *ret_backends = backends;
+    return 0;
+}
+
+void backends_drain(struct backends *backends)
+{
+    for (unsigned i = 0; i < backends->disk_count; i++)
+        backends->disks[i]->ops->drain(backends->disks[i]);
+}
+
+void backends_close(struct backends *backends)
+{
+    for (unsigned i = 0; i < backends->net_count; i++)
+        backends->nets[i]->ops->free(backends->nets[i]);
+    for (unsigned i = 0; i < backends->disk_count; i++)
+        backends->disks[i]->ops->free(backends->disks[i]);
+    for (unsigned i = 0; i < backends->port_count; i++)
+        backends->ports[i]->ops->free(backends->ports[i]);
+    if (backends->console)
+        backends->console->ops->free(backends->console);
+    *backends = (struct backends){0};
+}

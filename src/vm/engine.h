@@ -1,0 +1,25 @@
+/*
+ * vm/engine.h - chooses what executes guest code, and makes it. The one place that names engines.
+ */
+#ifndef VM_ENGINE_H
+#define VM_ENGINE_H
+
+#include "base/err.h"
+#include "vm/config.h"
+
+struct engine;
+struct mem;
+
+enum { ENGINE_REASON_BYTES = 160 };
+
+enum engine_kind { ENGINE_KVM, ENGINE_DBT };
+
+/* Decides by what the host offers; RET_REASON gets one line that says which and why. -ENODEV and
+ * ERR when WANTED cannot be had here. */
+MUST_CHECK int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
+                             char ret_reason[ENGINE_REASON_BYTES], struct err *err);
+
+/* Makes it over MEM; NULL and ERR when that fails. */
+struct engine *engine_make(enum engine_kind kind, struct mem *mem, struct err *err);
+
+#endif
