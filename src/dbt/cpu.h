@@ -170,6 +170,7 @@ struct cpu {
      */
     u32 debug_pending;
     bool debug_active;
+    bool step_skip; /* no single-step trap after this instruction (MOV SS, INT n, SYSCALL) */
 
     /* Delivery in progress, for double-fault rules and for saving state. */
     struct x86_event event;

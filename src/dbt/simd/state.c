@@ -84,6 +84,7 @@ void simd_load(struct cpu *cpu)
     store_le64(image + IMAGE_XSTATE_BV, in_use);
     store_le32(image + IMAGE_MXCSR, load_le32(image + IMAGE_MXCSR) & MXCSR_VALID);
     pointers_load(simd, image);
+    simd_zero(image + IMAGE_FOP, IMAGE_MXCSR - IMAGE_FOP); /* not the host's affair */
     image_load(image, simd->host_components);
     cpu->vector_live = true;
 }
