@@ -80,7 +80,7 @@ struct simd {
     u32 generation;          /* of plans; counts flushes, from 1 */
     struct simd_plan *plans; /* owned: PLAN_COUNT */
     u16 *hash;               /* owned: PLAN_HASH_COUNT plan indices + 1; 0: free */
-    u64 host_components;     /* XCR0 of the host, cut to what may be reset */
+    u64 host_components;     /* what to load: also AVX-512, to its initial state */
     u64 components;          /* x87, SSE, and AVX where the host has it */
     struct simd_pointers last;
     /* The result of a store that left to the machine half way; see simd_store_bounced. */

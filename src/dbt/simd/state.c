@@ -8,16 +8,6 @@
 #include "base/bits.h"
 #include "dbt/simd/simd_priv.h"
 
-/* What the host's code expects to find: x87 and SSE control words of the C ABI, all else reset. */
-static const struct {
-    u16 fcw;
-    u8 gap[22];
-    u32 mxcsr;
-    u8 rest[548];
-} reset_image __attribute__((aligned(64))) = {.fcw = FCW_DEFAULT, .mxcsr = MXCSR_DEFAULT};
-
-_Static_assert(sizeof(reset_image) == 576, "legacy area and header");
-
 static void image_store(void *image, u64 components)
 {
     __asm__ volatile("xsave64 (%0)" : : "r"(image), "a"((u32)components), "d"(0) : "memory");
@@ -49,10 +39,18 @@ void simd_capture(struct cpu *cpu)
 
 void simd_save(struct cpu *cpu)
 {
+    u32 mxcsr = MXCSR_DEFAULT;
+
     if (!cpu->vector_live)
         return;
     simd_capture(cpu);
-    image_load(&reset_image, cpu->simd->host_components);
+    /* What the C ABI promises to the code that runs next; cheaper than an XRSTOR of an initial
+     * image. */
+    if (cpu->xsave[IMAGE_XSTATE_BV] & COMPONENT_X87)
+        __asm__ volatile("fninit");
+    if (cpu->simd->components & COMPONENT_AVX)
+        __asm__ volatile("vzeroupper");
+    __asm__ volatile("ldmxcsr %0" : : "m"(mxcsr));
     cpu->vector_live = false;
 }
 
