@@ -59,11 +59,14 @@ static unsigned debug_number(struct cpu *cpu, unsigned number)
 u64 sys_read_dr(struct cpu *cpu, unsigned number)
 {
     number = debug_number(cpu, number);
-    if (number == 6)
-        return (cpu->dr[6] & DR6_WRITABLE) | DR6_FIXED | DR6_RTM;
-    if (number == 7)
-        return cpu->dr[7] | DR7_FIXED;
     return cpu->dr[number];
+}
+
+void sys_debug_load(struct cpu *cpu, u64 dr6, u64 dr7)
+{
+    cpu->dr[6] = (dr6 & DR6_WRITABLE) | DR6_FIXED | DR6_RTM;
+    cpu->dr[7] = (dr7 & DR7_WRITABLE) | DR7_FIXED;
+    sys_debug_update(cpu);
 }
 
 void sys_write_dr(struct cpu *cpu, unsigned number, u64 value)
@@ -71,12 +74,10 @@ void sys_write_dr(struct cpu *cpu, unsigned number, u64 value)
     number = debug_number(cpu, number);
     if (number >= 6 && value >> 32 != 0)
         cpu_raise_error(cpu, X86_GP, 0);
-    if (number == 6)
-        value = (value & DR6_WRITABLE) | DR6_FIXED | DR6_RTM;
-    else if (number == 7)
-        value = (value & 0xffff23ff) | DR7_FIXED;
-    cpu->dr[number] = value;
-    sys_debug_update(cpu);
+    if (number < 6)
+        cpu->dr[number] = value;
+    else
+        sys_debug_load(cpu, number == 6 ? value : cpu->dr[6], number == 7 ? value : cpu->dr[7]);
 }
 
 /* ---- breakpoints

@@ -25,6 +25,7 @@ enum sys_dr6 {
 };
 #define DR6_FIXED 0xffff0ff0u
 enum sys_dr7 { DR7_ENABLES = 0xff, DR7_GD = 1 << 13, DR7_FIXED = 1 << 10 };
+#define DR7_WRITABLE 0xffff23ffu
 
 /* ---- sys_stack.c: a stack that is being pushed to or popped from
  * --------------------------------- The vCPU's registers do not change until sys_stack_commit. */
@@ -174,6 +175,8 @@ static inline void sys_debug_skip_step(struct cpu *cpu)
 /* After an instruction retired that began with TF set (SINGLE_STEP), or with debug_pending noted:
  * fills the #DB to deliver and returns true. */
 MUST_CHECK bool sys_debug_trap(struct cpu *cpu, bool single_step, struct x86_event *ret_event);
+/* Puts DR6 and DR7 in with their fixed bits as they must be. */
+void sys_debug_load(struct cpu *cpu, u64 dr6, u64 dr7);
 /* Recomputes cpu->debug_active. */
 void sys_debug_update(struct cpu *cpu);
 
