@@ -59,11 +59,11 @@ enum x86_op {
     OP_SWAPGS, OP_RDFSBASE, OP_RDGSBASE, OP_WRFSBASE, OP_WRGSBASE, OP_RDPID, OP_MONITOR, OP_MWAIT,
     OP_CLAC, OP_STAC, OP_RDRAND, OP_RDSEED, OP_XGETBV, OP_XSETBV, OP_LFENCE, OP_MFENCE, OP_SFENCE,
     OP_CLFLUSH, OP_CLFLUSHOPT, OP_CLWB, OP_PREFETCH,
-    /* Virtualization: hypercalls, and instructions that a guest without SVM and VMX gets #UD for. */
+    /* Virtualization: hypercalls; what is #UD to a guest without SVM and VMX. */
     OP_VMCALL, OP_VMMCALL, OP_SVM, OP_VMX,
     /* Vector and x87, run generically on the host's units from the operand descriptors... */
     OP_X87, OP_VECTOR,
-    /* ...except for those with a memory image, implicit memory, or fault suppression of their own. */
+    /* ...except for those with a memory image, implicit memory, or faults of their own. */
     OP_FWAIT, OP_FLDENV, OP_FSTENV, OP_FRSTOR, OP_FSAVE, OP_FLDCW, OP_FSTCW, OP_FSTSW, OP_FINIT,
     OP_FCLEX, OP_FXSAVE, OP_FXRSTOR, OP_XSAVE, OP_XSAVEC, OP_XSAVEOPT, OP_XSAVES, OP_XRSTOR,
     OP_XRSTORS, OP_LDMXCSR, OP_STMXCSR, OP_MASKMOV /* (V)MASKMOVDQU, MASKMOVQ: DS:rDI */,
