@@ -279,7 +279,9 @@ int rig_setup(void **state)
 {
     native_code = mmap(NULL, 2 * RIG_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    rig_memory = mmap(NULL, RIG_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    /* Below 4 GiB, so that 32-bit code reaches it too. */
+    rig_memory = mmap(NULL, RIG_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     if (native_code == MAP_FAILED || rig_memory == MAP_FAILED)
         return -1;
     memcpy(native_code, native_begin, (size_t)(native_end - native_begin));

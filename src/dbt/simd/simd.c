@@ -160,6 +160,21 @@ void simd_store_finish(struct cpu *cpu, gva_t gva, size_t bytes)
     cpu->simd->store.valid = false;
 }
 
+/* Runs an x87 store into the bounce buffer. False when the host has not stored, for an unmasked
+ * exception before the result (any but precision): then the guest's memory does not change either.
+ */
+static bool x87_store(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
+{
+    enum { FSW_PRECISE = 0x1f, FSW_ES = 0x80 };
+    u16 before, after, control;
+
+    __asm__ volatile("fnstsw %0" : "=m"(before));
+    simd_call(cpu, insn, plan, cpu->simd->bounce);
+    __asm__ volatile("fnstsw %0; fnstcw %1" : "=m"(after), "=m"(control));
+    /* What was pending before has been ignored (call_ignoring_mf), with all exceptions masked. */
+    return (before & FSW_ES) != 0 || (after & ~control & FSW_PRECISE) == 0;
+}
+
 /* The operand is not in one page of RAM. */
 static __attribute__((noinline)) void run_bounced(struct cpu *cpu, const struct insn *insn,
                                                   const struct simd_plan *plan, gva_t gva)
@@ -173,7 +188,12 @@ static __attribute__((noinline)) void run_bounced(struct cpu *cpu, const struct 
     }
     mmu_probe(cpu, gva, plan->bytes, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
     if (!simd_store_resumed(cpu)) {
-        simd_call(cpu, insn, plan, simd->bounce);
+        if (plan->tracks) {
+            if (!x87_store(cpu, insn, plan))
+                return;
+        } else {
+            simd_call(cpu, insn, plan, simd->bounce);
+        }
         simd_store_begun(cpu);
     }
     simd_store_finish(cpu, gva, plan->bytes);

@@ -28,10 +28,11 @@ static void form_byte(struct form *form, unsigned byte)
     form->bytes[form->count++] = (u8)byte;
 }
 
-/* A register number, never that of RSP, which the rig does not exchange. */
+/* A register number that the current mode has, never that of RSP, which the rig does not exchange.
+ */
 static unsigned random_reg(void)
 {
-    unsigned reg = rig_random() & 15;
+    unsigned reg = rig_random() & (rig_cpu->code_bytes == 8 ? 15 : 7);
     return reg == X86_RSP ? X86_RSI : reg;
 }
 
@@ -53,7 +54,8 @@ static void form_make_opcode(struct form *form, const struct insn_desc *desc)
 {
     const struct insn_pattern *pattern = &desc->pattern;
     unsigned pp = form_prefix_pp(desc);
-    unsigned w = pattern->w == PATTERN_ANY ? rig_random() & 1 : pattern->w;
+    bool long_mode = rig_cpu->code_bytes == 8;
+    unsigned w = pattern->w == PATTERN_ANY ? long_mode && rig_random() % 2 : pattern->w;
     unsigned l = pattern->l == PATTERN_ANY ? rig_random() & 1 : pattern->l;
     unsigned rex = w << 3 | (form->reg >> 3) << 2 | (form->memory ? 0 : form->rm >> 3);
     bool vsib = (desc->attr & ATTR_VSIB) != 0;
@@ -110,12 +112,15 @@ static void form_make(struct form *form, const struct insn_desc *desc)
         form->rm = rig_random() & 7;
     form->vvvv = desc_uses(desc, OPERAND_H) || desc_uses(desc, OPERAND_B) ? random_reg() : 0;
     if (desc->op == OP_GATHER) { /* three registers, all different */
-        form->rm = (form->reg + 1 + rig_random() % 7) & 15;
-        form->vvvv = (form->reg + 8 + rig_random() % 7) & 15;
+        unsigned last = rig_cpu->code_bytes == 8 ? 15 : 7;
+        form->rm = (form->reg + 1 + rig_random() % (last / 2)) & last;
+        form->vvvv = (form->reg + last / 2 + 1 + rig_random() % (last / 2)) & last;
     }
     form_make_opcode(form, desc);
+    /* The top bit of a register number in an immediate counts only in 64-bit mode. */
+    bool cut = rig_cpu->code_bytes != 8 && desc_uses(desc, OPERAND_L);
     if (desc->imm_form != IMM_NONE)
-        form_byte(form, (unsigned)rig_random());
+        form_byte(form, rig_random() & (cut ? 0x7f : 0xff));
 }
 
 /* Gathers need an index that stays near; the table's other forms take any. */
@@ -206,6 +211,15 @@ static bool form_agrees(const struct insn_desc *desc, const struct form *form, u
     return same;
 }
 
+static bool desc_uses_size(const struct insn_desc *desc, enum operand_size size)
+{
+    for (unsigned i = 0; i < desc->operand_count; i++) {
+        if (desc->operand[i].size == size)
+            return true;
+    }
+    return false;
+}
+
 /* State images are image_test.c's. */
 static bool desc_is_tested(const struct insn_desc *desc)
 {
@@ -224,8 +238,16 @@ static bool desc_is_tested(const struct insn_desc *desc)
     case OP_XRSTORS:
         return false;
     default:
-        return desc->op >= OP_X87 && (desc->attr & ATTR_NO64) == 0;
+        break;
     }
+    if (desc->op < OP_X87 || (desc->attr & ATTR_NO64) != 0)
+        return false;
+    if (rig_cpu->code_bytes == 8)
+        return true;
+    /* What has the same bytes and means the same in both: no W in the legacy form, no VZEROxxx. */
+    return (desc->attr & ATTR_ONLY64) == 0 && desc->op != OP_VZEROUPPER &&
+           (desc->pattern.vex != 0 || desc->pattern.w != 1) &&
+           !(desc_uses_size(desc, SIZE_Y) && desc->pattern.w == 1);
 }
 
 static void test_table(bool unmasked, u64 (*place)(const struct insn_desc *desc))
@@ -248,7 +270,7 @@ static void test_table(bool unmasked, u64 (*place)(const struct insn_desc *desc)
         tested++;
     }
     printf("%u descriptors, %u failed\n", tested, failed);
-    assert_true(tested > 600);
+    assert_true(tested > 900);
     assert_int_equal(failed, 0);
 }
 
@@ -279,6 +301,7 @@ static u64 place_across(const struct insn_desc *desc)
 static void test_across_pages(void **state)
 {
     test_table(false, place_across);
+    test_table(true, place_across);
 }
 
 /* On the page without host pointer, where each access leaves to the machine and starts over. */
@@ -291,16 +314,55 @@ static u64 place_device(const struct insn_desc *desc)
 static void test_device(void **state)
 {
     test_table(false, place_device);
+    test_table(true, place_device);
     rig_device_exits = 0;
+}
+
+/* The same code in 32-bit mode. */
+static void test_legacy_mode(void **state)
+{
+    rig_cpu->code_bytes = 4;
+    test_table(false, place_in_page);
+    test_table(true, place_across);
+    rig_cpu->code_bytes = 8;
+}
+
+/* Outside 64-bit mode W does not widen general registers, and the fourth bit of a register number
+ * in an immediate is ignored. */
+static void test_legacy_fields(void **state)
+{
+    static const struct {
+        const char *legacy, *native; /* the second means in 64-bit mode what the first does here */
+        unsigned count;
+    } pairs[] = {
+        {"\xc4\xe1\xf9\x7e\xc1", "\xc4\xe1\x79\x7e\xc1", 5},         /* vmovd ecx, xmm0 */
+        {"\xc4\xe1\xfb\x2c\xc1", "\xc4\xe1\x7b\x2c\xc1", 5},         /* vcvttsd2si */
+        {"\xc4\xe3\xf9\x16\xc1\x01", "\xc4\xe3\x79\x16\xc1\x01", 6}, /* vpextrd */
+        {"\xc4\xe3\x71\x4a\xc2\xb0", "\xc4\xe3\x71\x4a\xc2\x30", 6}, /* vblendvps is4 */
+        {"\xc4\xe1\x31\x58\xc2", "\xc4\xe1\x71\x58\xc2", 5},         /* vvvv's top bit */
+    };
+
+    rig_catch_traps();
+    for (unsigned i = 0; i < ARRAY_LEN(pairs); i++) {
+        struct rig_regs native, simd;
+        rig_randomize(&native, false);
+        simd = native;
+        rig_native((const u8 *)pairs[i].native, pairs[i].count, &native);
+        rig_cpu->code_bytes = 4;
+        rig_simd((const u8 *)pairs[i].legacy, pairs[i].count, &simd);
+        rig_cpu->code_bytes = 8;
+        assert_int_equal(native.trap, simd.trap);
+        assert_memory_equal(native.gpr, simd.gpr, sizeof(native.gpr));
+        assert_memory_equal(native.xsave + IMAGE_XMM, simd.xsave + IMAGE_XMM, 256);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_masked),
-        cmocka_unit_test(test_unmasked),
-        cmocka_unit_test(test_across_pages),
-        cmocka_unit_test(test_device),
+        cmocka_unit_test(test_masked),       cmocka_unit_test(test_unmasked),
+        cmocka_unit_test(test_across_pages), cmocka_unit_test(test_device),
+        cmocka_unit_test(test_legacy_mode),  cmocka_unit_test(test_legacy_fields),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }
