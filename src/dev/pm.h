@@ -1,6 +1,6 @@
 /*
  * dev/pm.h - ACPI fixed hardware: power management events, the PM timer, sleep, the power button,
- * general purpose events, and the reset register 0xCF9.
+ * general purpose events. The reset register 0xCF9 is the PCI host bridge's (dev/pci).
  *
  * Spec   ACPI 6.4 chapter 4.8. Threads: handlers, timer and pm_* calls under the lock given to
  * pm_new. Ports, from PM_BASE: +0 PM1_STS (2), +2 PM1_EN (2), +4 PM1_CNT (2), +8 PM_TMR (4), +0x20
