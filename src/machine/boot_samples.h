@@ -5,8 +5,6 @@
 #ifndef MACHINE_BOOT_SAMPLES_H
 #define MACHINE_BOOT_SAMPLES_H
 
-#include <string.h>
-
 #include "base/bits.h"
 
 enum { SAMPLE_BYTES = 16384, SAMPLE_KINDS = 4 };
@@ -15,12 +13,12 @@ enum { SAMPLE_LINUX_BYTES = 512 * 3 + 4096, SAMPLE_LOAD = 0x200000, SAMPLE_ENTRY
 /* A bzImage with one setup sector and 4 KiB of kernel that holds 0x5a everywhere. */
 static inline size_t sample_linux(u8 *to)
 {
-    memset(to, 0, SAMPLE_BYTES);
+    __builtin_memset(to, 0, SAMPLE_BYTES);
     to[0x1f1] = 2;
     store_le32(to + 0x1f4, 4096 / 16);
     store_le16(to + 0x1fe, 0xaa55);
     to[0x201] = 0x66; /* the header ends at 0x268 */
-    memcpy(to + 0x202, "HdrS", 4);
+    __builtin_memcpy(to + 0x202, "HdrS", 4);
     store_le16(to + 0x206, 0x020f);
     store_le32(to + 0x22c, 0x7fffffff);
     store_le32(to + 0x230, 0x200000);
@@ -29,18 +27,18 @@ static inline size_t sample_linux(u8 *to)
     store_le32(to + 0x238, 255);
     store_le64(to + 0x258, 0x1000000);
     store_le32(to + 0x260, 0x300000);
-    memset(to + 512 * 3, 0x5a, 4096);
+    __builtin_memset(to + 512 * 3, 0x5a, 4096);
     return SAMPLE_LINUX_BYTES;
 }
 
 /* An ELF file with one segment of 4 KiB in the file and 8 KiB in memory at SAMPLE_LOAD. */
 static inline size_t sample_elf64(u8 *to)
 {
-    memset(to, 0, SAMPLE_BYTES);
-    memcpy(to,
-           "\x7f"
-           "ELF\x02\x01\x01",
-           7);
+    __builtin_memset(to, 0, SAMPLE_BYTES);
+    __builtin_memcpy(to,
+                     "\x7f"
+                     "ELF\x02\x01\x01",
+                     7);
     store_le16(to + 16, 2);
     store_le16(to + 18, 62);
     store_le64(to + 24, SAMPLE_ENTRY);
@@ -53,7 +51,7 @@ static inline size_t sample_elf64(u8 *to)
     store_le64(load + 24, SAMPLE_LOAD);
     store_le64(load + 32, 4096);
     store_le64(load + 40, 8192);
-    memset(to + 4096, 0xa5, 4096);
+    __builtin_memset(to + 4096, 0xa5, 4096);
     return 8192;
 }
 
@@ -68,7 +66,7 @@ static inline size_t sample_pvh(u8 *to)
     store_le32(note, 4);
     store_le32(note + 4, 8);
     store_le32(note + 8, 18);
-    memcpy(note + 12, "Xen", 4);
+    __builtin_memcpy(note + 12, "Xen", 4);
     store_le64(note + 16, SAMPLE_ENTRY);
     return bytes;
 }
@@ -89,11 +87,11 @@ static inline size_t sample_multiboot64(u8 *to)
 
 static inline size_t sample_multiboot32(u8 *to)
 {
-    memset(to, 0, SAMPLE_BYTES);
-    memcpy(to,
-           "\x7f"
-           "ELF\x01\x01\x01",
-           7);
+    __builtin_memset(to, 0, SAMPLE_BYTES);
+    __builtin_memcpy(to,
+                     "\x7f"
+                     "ELF\x01\x01\x01",
+                     7);
     store_le16(to + 16, 2);
     store_le16(to + 18, 3);
     store_le32(to + 24, SAMPLE_ENTRY);
@@ -106,7 +104,7 @@ static inline size_t sample_multiboot32(u8 *to)
     store_le32(load + 12, SAMPLE_LOAD);
     store_le32(load + 16, 4096);
     store_le32(load + 20, 8192);
-    memset(to + 4096, 0xa5, 4096);
+    __builtin_memset(to + 4096, 0xa5, 4096);
     sample_multiboot_header(to + 4096);
     return 8192;
 }

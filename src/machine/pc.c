@@ -13,6 +13,13 @@
  *   IRQ 9     ACPI (SCI), level   9     9
  *   IRQ 12    mouse               12    12
  *   INTA-D    PCI, level          machine_pci_irq   16 to 19
+ *
+ *   PCI slot  device
+ *   0         host bridge
+ *   1         virtio-rng
+ *   2         virtio-console with the named ports
+ *   3 to 10   virtio-net adapters
+ *   11 to 26  virtio-blk disks
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -27,8 +34,14 @@
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
+#include "dev/virtio/blk.h"
+#include "dev/virtio/console.h"
+#include "dev/virtio/pci.h"
 #include "machine/machine_priv.h"
 #include "vcpu/vcpu.h"
+
+/* PCI slots: a device keeps its slot whatever else is configured. */
+enum { SLOT_RNG = 1, SLOT_CONSOLE = 2, SLOT_FIRST_NET = 3, SLOT_FIRST_DISK = 11 };
 
 enum { IRQ_KEYBOARD = 1, IRQ_COM1 = 4, IRQ_MOUSE = 12, IOAPIC_ID = 0 };
 
@@ -261,6 +274,55 @@ static int add_pci(struct machine *machine, struct err *err)
     return machine->pci_bus ? 0 : -ENOMEM;
 }
 
+/* ---- PCI devices -------------------------------------------------------------------------------
+ */
+
+static int add_pci_device(struct machine *machine, struct virtio_dev *vdev, unsigned slot,
+                          struct err *err)
+{
+    struct pci_function *function = virtio_pci_new(vdev, &machine->mem, &machine->clock);
+
+    if (!function)
+        return err_set(err, -ENOMEM, "no memory for the PCI device in slot %u", slot);
+    return pci_bus_add(machine->pci_bus, function, slot, 0, err);
+}
+
+static unsigned queue_count(const struct machine *machine)
+{
+    unsigned cpu_count = machine->config.cpu_count;
+    return cpu_count < VIRTIO_BLK_QUEUES_MAX ? cpu_count : VIRTIO_BLK_QUEUES_MAX;
+}
+
+/* The console device carries the named ports; its own terminal (port 0) is not connected, the first
+ * serial port is the console. */
+static int add_ports(struct machine *machine, struct err *err)
+{
+    const struct machine_config *config = &machine->config;
+    struct virtio_console_port ports[VIRTIO_CONSOLE_PORTS_MAX] = {0};
+
+    if (config->port_count >= VIRTIO_CONSOLE_PORTS_MAX)
+        return err_set(err, -EINVAL, "%u ports: at most %u", config->port_count,
+                       VIRTIO_CONSOLE_PORTS_MAX - 1);
+    for (unsigned i = 0; i < config->port_count; i++)
+        ports[1 + i] = (struct virtio_console_port){.name = config->ports[i].name,
+                                                    .chr = config->ports[i].chr};
+    return add_pci_device(machine, virtio_console_new(ports, 1 + config->port_count), SLOT_CONSOLE,
+                          err);
+}
+
+static int add_virtio(struct machine *machine, struct err *err)
+{
+    const struct machine_config *config = &machine->config;
+    int r = 0;
+
+    if (config->port_count > 0)
+        r = add_ports(machine, err);
+    for (unsigned i = 0; r == 0 && i < config->disk_count; i++)
+        r = add_pci_device(machine, virtio_blk_new(config->disks[i], queue_count(machine)),
+                           SLOT_FIRST_DISK + i, err);
+    return r;
+}
+
 /* ---- the machine -------------------------------------------------------------------------------
  */
 
@@ -296,6 +358,8 @@ static int build(struct machine *machine, struct err *err)
         r = add_testdev(machine, err);
     if (r == 0)
         r = add_pci(machine, err);
+    if (r == 0)
+        r = add_virtio(machine, err);
     return r;
 }
 
