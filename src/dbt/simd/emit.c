@@ -178,9 +178,12 @@ static void emit_instruction(struct simd_emit *emit, const struct insn *insn,
         modrm &= ~0x38u;
         rex &= ~(unsigned)REX_R;
     }
+    /* Whatever the decoder thinks of it: no memory but at [rsi] is ever reached. */
     if (insn->has_memory)
         modrm = (modrm & 0x38) | HOST_RSI;
-    else if (all->gpr_in_rm)
+    else
+        modrm |= 0xc0;
+    if (!insn->has_memory && all->gpr_in_rm)
         modrm &= ~7u;
     if (insn->has_memory || all->gpr_in_rm)
         rex &= ~(unsigned)REX_B;

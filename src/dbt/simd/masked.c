@@ -145,7 +145,6 @@ void simd_run_maskmov(struct cpu *cpu, const struct insn *insn, const struct sim
 
 struct gather {
     unsigned element_bytes, index_bytes, count;
-    u32 bitmap; /* elements still to do */
     u8 destination[32], index[32], mask[32];
 };
 
@@ -174,11 +173,6 @@ static gva_t gather_linear(struct cpu *cpu, const struct insn *insn, const struc
  * instruction starts over it begins with what is left, so answers already used are forgotten. */
 static void gather_publish(struct cpu *cpu, const struct insn *insn, struct gather *gather)
 {
-    for (unsigned i = 0; i < gather->count; i++) {
-        u8 byte = (gather->bitmap >> i & 1) ? 0xff : 0;
-        for (unsigned j = 0; j < gather->element_bytes; j++)
-            gather->mask[i * gather->element_bytes + j] = byte;
-    }
     simd_vector_set(cpu, insn->reg, gather->destination);
     simd_vector_set(cpu, insn_vvvv(insn), gather->mask);
     cpu->replay.done = 0;
@@ -187,27 +181,25 @@ static void gather_publish(struct cpu *cpu, const struct insn *insn, struct gath
 
 void simd_run_gather(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
 {
-    struct gather gather = {0};
+    struct gather gather;
 
     gather_describe(insn, &gather);
-    unsigned bytes = gather.count * gather.element_bytes;
+    unsigned step = gather.element_bytes, bytes = gather.count * step;
     simd_vector_get(cpu, insn->reg, gather.destination);
     simd_vector_get(cpu, insn->index, gather.index);
     simd_vector_get(cpu, insn_vvvv(insn), gather.mask);
-    gather.bitmap = sign_bitmap(gather.mask, bytes, gather.element_bytes);
-    simd_zero(gather.mask, sizeof(gather.mask));
+    u32 active = sign_bitmap(gather.mask, bytes, step);
 
     for (unsigned i = 0; i < gather.count; i++) {
-        if ((gather.bitmap >> i & 1) == 0)
-            continue;
-        gva_t gva = gather_linear(cpu, insn, &gather, i);
-        u64 value = mmu_read(cpu, gva, gather.element_bytes);
-        simd_copy(gather.destination + i * gather.element_bytes, &value, gather.element_bytes);
-        gather.bitmap &= ~(1u << i);
-        /* The next element may fault or leave to the machine. */
-        if (gather.bitmap != 0)
-            gather_publish(cpu, insn, &gather);
+        if (active >> i & 1) {
+            if (i != 0) /* the element may fault or leave to the machine */
+                gather_publish(cpu, insn, &gather);
+            u64 value = mmu_read(cpu, gather_linear(cpu, insn, &gather, i), step);
+            simd_copy(gather.destination + i * step, &value, step);
+        }
+        simd_zero(gather.mask + i * step, step);
     }
     simd_zero(gather.destination + bytes, sizeof(gather.destination) - bytes);
+    simd_zero(gather.mask, sizeof(gather.mask));
     gather_publish(cpu, insn, &gather);
 }

@@ -92,6 +92,9 @@ static void plan_describe(struct simd_plan *plan, const struct insn *insn)
     if (insn->has_memory && insn->op != OP_GATHER) {
         unsigned bytes = insn_memory_bytes(insn);
         plan->bytes = (u8)(bytes <= 32 ? bytes : 0);
+        if (plan->bytes == 0 &&
+            plan->runner == RUN_THUNK) /* no form has such; never run it blind */
+            plan->gate = GATE_NEVER;
         plan->writes = (insn_memory_access(insn) & ACCESS_W) != 0;
         if ((insn->desc->attr & ATTR_ALIGNED) != 0 && plan->bytes != 0)
             plan->align_mask = (u8)(plan->bytes - 1);

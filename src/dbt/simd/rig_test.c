@@ -282,7 +282,8 @@ int rig_setup(void **state)
     /* Below 4 GiB, so that 32-bit code reaches it too. */
     rig_memory = mmap(NULL, RIG_BYTES, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-    if (native_code == MAP_FAILED || rig_memory == MAP_FAILED)
+    if (native_code == MAP_FAILED || rig_memory == MAP_FAILED ||
+        mprotect(rig_memory + RIG_ABSENT, RIG_PAGE, PROT_NONE) != 0)
         return -1;
     memcpy(native_code, native_begin, (size_t)(native_end - native_begin));
     rig_cpu = aligned_alloc(64, align_up(sizeof(*rig_cpu), 64));

@@ -287,6 +287,46 @@ static void test_endless_forms(void **state)
     assert_true(rig_cpu->simd->generation > generation);
 }
 
+/* ---- hostile bytes ---- */
+
+/* Anything that decodes may run, in any mode and state, and at worst faults: a thunk that strayed
+ * from its operand would end the test by a page fault of this process. */
+static void test_random_bytes(void **state)
+{
+    static const u8 starts[] = {0x0f, 0x0f, 0x66, 0xf2, 0xf3, 0xc4, 0xc5, 0xd8, 0xd9,
+                                0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0x48, 0x67, 0x9b};
+    unsigned ran = 0;
+
+    rig_catch_traps();
+    for (unsigned i = 0; i < 200000; i++) {
+        struct rig_regs regs;
+        struct insn insn;
+        u8 code[16];
+
+        rig_randomize(&regs, i % 2 == 0);
+        for (unsigned j = 0; j < sizeof(code); j += 8)
+            store_le64(code + j, rig_random() << 32 ^ rig_random());
+        code[0] = starts[rig_random() % sizeof(starts)];
+        if (code[0] == 0x66 || code[0] == 0xf2 || code[0] == 0xf3 || code[0] == 0x48)
+            code[1] = 0x0f;
+        if (code[0] == 0xc4)
+            code[1] = (u8)((code[1] & 0xe0) | (1 + code[1] % 3));
+        for (unsigned j = 0; j < X86_GPR_COUNT; j++) {
+            if (rig_random() % 2 == 0)
+                regs.gpr[j] = (u64)(uintptr_t)rig_memory + 1024 + rig_random() % (RIG_BYTES + 2048);
+        }
+        rig_cpu->code_bytes = (u8[]){2, 4, 8, 8}[rig_random() % 4];
+        rig_device_exits = rig_random() % 4;
+        if (decode(code, 15, rig_cpu->code_bytes, &insn) == DECODE_OK && simd_handles(&insn)) {
+            rig_simd(code, insn.length, &regs);
+            ran++;
+        }
+    }
+    rig_cpu->code_bytes = 8;
+    rig_device_exits = 0;
+    assert_true(ran > 20000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_masked_move_fault),
         cmocka_unit_test(test_gather_fault),
         cmocka_unit_test(test_endless_forms),
+        cmocka_unit_test(test_random_bytes),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }
