@@ -88,19 +88,14 @@ static void control_write(struct pm *pm, u16 value)
 static u8 pm_read_byte(void *device, u64 offset)
 {
     struct pm *pm = device;
-    u64 value = 0;
-    u64 base = 0;
-
-    if (offset < PM_CONTROL_OFFSET) {
-        value = pm->status | (u32)pm->enable << 16;
-    } else if (offset < PM_CONTROL_OFFSET + 2) {
-        base = PM_CONTROL_OFFSET;
-        value = pm->control;
-    } else if (offset >= PM_GPE0_OFFSET && offset < PM_GPE0_OFFSET + PM_GPE0_BYTES) {
-        base = PM_GPE0_OFFSET;
-        value = pm->gpe_status | (u64)pm->gpe_enable << 32;
-    }
-    return (u8)(value >> (8 * (offset - base)));
+    if (offset < PM_CONTROL_OFFSET)
+        return (u8)((pm->status | (u32)pm->enable << 16) >> (8 * offset));
+    if (offset < PM_CONTROL_OFFSET + 2)
+        return (u8)(pm->control >> (8 * (offset - PM_CONTROL_OFFSET)));
+    if (offset >= PM_GPE0_OFFSET && offset < PM_GPE0_OFFSET + PM_GPE0_BYTES)
+        return (u8)((pm->gpe_status | (u64)pm->gpe_enable << 32) >>
+                    (8 * (offset - PM_GPE0_OFFSET)));
+    return 0;
 }
 
 static u64 pm_read(void *device, u64 offset, unsigned bytes)
