@@ -29,9 +29,20 @@ struct net_client {
 
 struct net;
 
+/* What the guest's driver can take in a received frame's virtio-net header. */
+enum net_offload {
+    NET_OFFLOAD_CSUM = 1, /* checksums not yet filled in; the others need it */
+    NET_OFFLOAD_TSO4 = 2, /* TCP segments longer than the link's */
+    NET_OFFLOAD_TSO6 = 4,
+    NET_OFFLOAD_ECN = 8,
+};
+
 struct net_ops {
     void (*send)(struct net *net, const struct net_segment *segments, unsigned count);
     void (*rx_resume)(struct net *net);
+    /* vnet_header only: from now on received frames may ask for OFFLOADS (bits of enum
+     * net_offload), at first for none. NULL where they never do. */
+    void (*offload)(struct net *net, u32 offloads);
     void (*free)(struct net *net);
 };
 

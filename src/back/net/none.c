@@ -23,7 +23,8 @@ static void none_free(struct net *net)
     alloc_free(net);
 }
 
-static const struct net_ops none_ops = {none_send, none_rx_resume, none_free};
+static const struct net_ops none_ops = {
+    .send = none_send, .rx_resume = none_rx_resume, .free = none_free};
 
 struct net *net_none_new(void)
 {

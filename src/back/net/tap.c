@@ -38,6 +38,18 @@ static void tap_rx_resume(struct net *net)
     frames_rx_resume(&container_of(net, struct net_tap, net)->frames);
 }
 
+static void tap_offload(struct net *net, u32 offloads)
+{
+    struct net_tap *tap = container_of(net, struct net_tap, net);
+    unsigned long bits = (offloads & NET_OFFLOAD_CSUM ? TUN_F_CSUM : 0) |
+                         (offloads & NET_OFFLOAD_TSO4 ? TUN_F_TSO4 : 0) |
+                         (offloads & NET_OFFLOAD_TSO6 ? TUN_F_TSO6 : 0) |
+                         (offloads & NET_OFFLOAD_ECN ? TUN_F_TSO_ECN : 0);
+    /* The kernel refuses a set in which one bit lacks another that it needs: then none is used. */
+    if (!(bits & TUN_F_CSUM) || ioctl(tap->fd, TUNSETOFFLOAD, bits) != 0)
+        (void)ioctl(tap->fd, TUNSETOFFLOAD, 0);
+}
+
 static void tap_free(struct net *net)
 {
     struct net_tap *tap = container_of(net, struct net_tap, net);
@@ -46,7 +58,8 @@ static void tap_free(struct net *net)
     alloc_free(tap);
 }
 
-static const struct net_ops tap_ops = {tap_send, tap_rx_resume, tap_free};
+static const struct net_ops tap_ops = {
+    .send = tap_send, .rx_resume = tap_rx_resume, .offload = tap_offload, .free = tap_free};
 
 static int tap_attach(struct net_tap *tap, const char *name, struct err *err)
 {

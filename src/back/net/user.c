@@ -55,7 +55,8 @@ static void user_free(struct net *net)
     alloc_free(user);
 }
 
-static const struct net_ops user_ops = {user_send, user_rx_resume, user_free};
+static const struct net_ops user_ops = {
+    .send = user_send, .rx_resume = user_rx_resume, .free = user_free};
 
 static void on_ended(void *ctx)
 {
