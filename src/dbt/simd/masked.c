@@ -119,6 +119,9 @@ void simd_run_maskmov(struct cpu *cpu, const struct insn *insn, const struct sim
     u8 *bounce = cpu->simd->bounce;
     unsigned bytes = insn->desc->class == CLASS_MMX ? 8 : 16;
     u64 offset = offset_cut(insn, cpu->gpr[X86_RDI]);
+
+    if (insn->desc->class == CLASS_MMX)
+        simd_wait(cpu);
     gva_t gva = seg_linear(cpu, (enum x86_segment)insn->segment, offset, bytes, ACCESS_WRITE);
 
     u8 *host = mmu_host(cpu, gva, bytes, ACCESS_WRITE);

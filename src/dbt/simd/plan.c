@@ -95,6 +95,9 @@ static void plan_describe(struct simd_plan *plan, const struct insn *insn)
         if (plan->bytes == 0 &&
             plan->runner == RUN_THUNK) /* no form has such; never run it blind */
             plan->gate = GATE_NEVER;
+        /* Conversions to MMX registers are of the SSE class, and enter MMX mode all the same. */
+        plan->waits = plan->gate == GATE_MMX || insn->op == OP_X87 || insn->op == OP_FLDCW ||
+                      insn->desc->operand[0].kind == OPERAND_P;
         plan->writes = (insn_memory_access(insn) & ACCESS_W) != 0;
         if ((insn->desc->attr & ATTR_ALIGNED) != 0 && plan->bytes != 0)
             plan->align_mask = (u8)(plan->bytes - 1);
@@ -124,7 +127,7 @@ static bool plan_equal(const struct simd *simd, const struct simd_plan *a,
 {
     if (a->fop != b->fop || a->code_bytes != b->code_bytes || a->gate != b->gate ||
         a->runner != b->runner || a->bytes != b->bytes || a->align_mask != b->align_mask ||
-        a->writes != b->writes || a->tracks != b->tracks)
+        a->writes != b->writes || a->tracks != b->tracks || a->waits != b->waits)
         return false;
     for (unsigned i = 0; i < b->code_bytes; i++) {
         if (simd->code.write[a->code + i] != code[i])

@@ -367,7 +367,8 @@ void rig_randomize(struct rig_regs *regs, bool unmasked)
         mxcsr = (mxcsr & ~0x3fu) & ~(u32)(rig_random() & 0x1f80);
     }
     store_le16(image + IMAGE_FCW, fcw);
-    store_le16(image + IMAGE_FSW, (u16)(rig_random() & (unmasked ? 0x7f00 : 0x7f7f)));
+    store_le16(image + IMAGE_FSW,
+               (u16)(rig_random() & (unmasked && rig_random() % 8 != 0 ? 0x7f00 : 0x7f7f)));
     image[IMAGE_FTW] = (u8)(rig_random() | rig_random());
     store_le32(image + IMAGE_MXCSR, mxcsr);
     for (unsigned i = 0; i < 8; i++)

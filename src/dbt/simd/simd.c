@@ -112,6 +112,19 @@ static __attribute__((noinline)) void call_trapped(struct cpu *cpu, const struct
         trap_raise(cpu, trap);
 }
 
+void simd_wait(struct cpu *cpu)
+{
+    enum { FSW_ES = 0x80 };
+    u16 status;
+
+    __asm__ volatile("fnstsw %0" : "=a"(status));
+    if (likely((status & FSW_ES) == 0) || (cpu->cr0 & X86_CR0_NE) == 0)
+        return;
+    /* A store that is being finished may itself have made the exception pending. */
+    if (!simd_store_resumed(cpu))
+        cpu_raise(cpu, X86_MF);
+}
+
 void simd_track(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
 {
     struct simd_pointers *last = &cpu->simd->last;
@@ -207,6 +220,8 @@ static void run_thunk(struct cpu *cpu, const struct insn *insn, const struct sim
         simd_call(cpu, insn, plan, NULL);
         return;
     }
+    if (plan->waits)
+        simd_wait(cpu);
     enum cpu_access access = plan->writes ? ACCESS_WRITE : ACCESS_READ;
     gva_t gva = insn_linear(cpu, insn, plan->bytes, access);
     if (unlikely((gva & plan->align_mask) != 0))

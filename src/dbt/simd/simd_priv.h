@@ -53,6 +53,7 @@ struct simd_plan {
     u8 align_mask; /* address bits that must be 0 */
     u8 writes;     /* the memory operand is written (else read) */
     u8 tracks;     /* a non-control x87 instruction: moves the last-instruction pointers */
+    u8 waits;      /* takes a pending #MF before it looks at its memory operand */
 };
 
 enum {
@@ -133,6 +134,8 @@ static inline void simd_vector_set(struct cpu *cpu, unsigned reg, const void *fr
 /* Runs PLAN's thunk on MEMORY; raises what it trapped. */
 void simd_call(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan,
                void *memory);
+/* Raises a pending #MF, for instructions whose memory accesses come after it. */
+void simd_wait(struct cpu *cpu);
 /* Moves the last-instruction registers to INSN. */
 void simd_track(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan);
 /* Whether the bounce buffer holds the finished result of this very instruction, whose store the

@@ -125,6 +125,7 @@ void simd_run_fldenv(struct cpu *cpu, const struct insn *insn, const struct simd
     u8 *image = cpu->simd->bounce;
     unsigned bytes = env_bytes(insn);
 
+    simd_wait(cpu);
     mmu_read_bytes(cpu, insn_linear(cpu, insn, bytes, ACCESS_READ), image, bytes);
     struct simd_pointers last = env_from_guest(cpu, insn, image);
     simd_call(cpu, insn, plan, image);
@@ -135,6 +136,8 @@ void simd_run_frstor(struct cpu *cpu, const struct insn *insn, const struct simd
 {
     u8 *image = cpu->simd->bounce;
     unsigned bytes = env_bytes(insn);
+
+    simd_wait(cpu);
     gva_t gva = insn_linear(cpu, insn, bytes + ST_BYTES, ACCESS_READ);
 
     /* The registers end up behind 28 bytes of environment in either format. */
