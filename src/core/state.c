@@ -47,7 +47,8 @@ void state_put(struct state_writer *writer, const void *from, size_t bytes)
             writer->failed = true;
             return;
         }
-        __builtin_memcpy(data, writer->data, writer->bytes);
+        if (writer->bytes > 0)
+            __builtin_memcpy(data, writer->data, writer->bytes);
         alloc_free(writer->data);
         writer->data = data;
         writer->capacity = capacity;
