@@ -29,8 +29,8 @@ static void pointers_to_guest(const struct cpu *cpu, const struct insn *insn, u8
 
     if (insn->rex & REX_W)
         return;
-    store_le64(image + IMAGE_FIP, (u32)last->fip | (u64)last->fcs << 32);
-    store_le64(image + IMAGE_FDP, (u32)last->fdp | (u64)last->fds << 32);
+    store_le64(image + IMAGE_FIP, (u32)last->fip | (u64)simd_selector(cpu, last->fcs) << 32);
+    store_le64(image + IMAGE_FDP, (u32)last->fdp | (u64)simd_selector(cpu, last->fds) << 32);
 }
 
 /* Loads cpu->xsave, whose last-instruction fields are as the guest wrote them when X87 is true. */

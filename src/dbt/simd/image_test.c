@@ -12,6 +12,7 @@
 
 #include "base/bits.h"
 #include "dbt/simd/rig_test.h"
+#include "x86/cpuid.h"
 
 enum { ROUNDS = 400, IMAGE_AT = 1024, AREA_BYTES = 896 };
 
@@ -223,6 +224,16 @@ static void test_pointers(void **state)
     assert_int_equal(load_le16(image + 8), 0x33);
     assert_int_equal(load_le16(image + 10), (u16)fdp);
     assert_int_equal(load_le16(image + 12), 0x2b);
+    /* A processor whose CPUID says that it keeps no selectors shows none. */
+    static struct cpuid_model model = {.count = 2,
+                                       .entry = {{.eax = 7}, {.leaf = 7, .ebx = 1 << 13}}};
+    rig_cpu->cpuid = &model;
+    run(&regs, "\x66\xd9\x33", 3);
+    assert_int_equal(load_le16(image + 8), 0);
+    assert_int_equal(load_le16(image + 12), 0);
+    run(&regs, "\x0f\xae\x03", 3);
+    assert_int_equal(load_le64(image + IMAGE_FIP), (u32)rig_cpu->rip);
+    rig_cpu->cpuid = NULL;
     /* A control instruction moves nothing; FNINIT clears. */
     run(&regs, "\xd9\x2b", 2); /* fldcw [rbx] */
     assert_int_equal(load_le64(regs.xsave + IMAGE_FIP), rig_cpu->rip);

@@ -178,6 +178,10 @@ enum { COMPONENT_X87 = 1, COMPONENT_SSE = 2, COMPONENT_AVX = 4 };
  */
 enum { MXCSR_VALID = 0xffff, MXCSR_DEFAULT = 0x1f80, FCW_DEFAULT = 0x37f };
 
+/* A last-instruction selector as a protected-mode image shows it: zero where CPUID says that the
+ * processor no longer keeps them. */
+u16 simd_selector(const struct cpu *cpu, u16 selector);
+
 /* Copies the live state into cpu->xsave; it stays live. */
 void simd_capture(struct cpu *cpu);
 

@@ -7,6 +7,7 @@
  */
 #include "base/bits.h"
 #include "dbt/simd/simd_priv.h"
+#include "x86/cpuid.h"
 
 static void image_store(void *image, u64 components)
 {
@@ -16,6 +17,18 @@ static void image_store(void *image, u64 components)
 static void image_load(const void *image, u64 components)
 {
     __asm__ volatile("xrstor64 (%0)" : : "r"(image), "a"((u32)components), "d"(0) : "memory");
+}
+
+u16 simd_selector(const struct cpu *cpu, u16 selector)
+{
+    enum { NO_FPU_CS_DS = 1 << 13 }; /* CPUID leaf 7, EBX */
+    struct cpuid_context context = {.cr4 = cpu->cr4, .xcr0 = cpu->xcr0};
+    struct cpuid_result leaf7;
+
+    if (cpu->cpuid == NULL)
+        return selector;
+    cpuid_lookup(cpu->cpuid, 7, 0, &context, &leaf7);
+    return leaf7.ebx & NO_FPU_CS_DS ? 0 : selector;
 }
 
 void simd_capture(struct cpu *cpu)

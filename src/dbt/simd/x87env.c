@@ -39,23 +39,24 @@ static void env_to_guest(const struct cpu *cpu, const struct insn *insn, u8 *ima
 {
     const struct simd_pointers *last = &cpu->simd->last;
     bool real = env_is_real(cpu);
+    u16 fcs = simd_selector(cpu, last->fcs), fds = simd_selector(cpu, last->fds);
     u32 fip = (u32)(real ? last->fip + (u64)last->fcs * 16 : last->fip);
     u32 fdp = (u32)(real ? last->fdp + (u64)last->fds * 16 : last->fdp);
 
     if (env_bytes(insn) == ENV_BYTES) {
         store_le32(image + ENV_FIP, real ? fip & 0xffff : fip);
         store_le32(image + ENV_FCS,
-                   real ? last->fop | fip >> 16 << 12 : last->fcs | (u32)last->fop << 16);
+                   real ? last->fop | fip >> 16 << 12 : fcs | (u32)last->fop << 16);
         store_le32(image + ENV_FDP, real ? (fdp & 0xffff) | 0xffff0000u : fdp);
-        store_le32(image + ENV_FDS, real ? fdp >> 16 << 12 : last->fds | 0xffff0000u);
+        store_le32(image + ENV_FDS, real ? fdp >> 16 << 12 : fds | 0xffff0000u);
         return;
     }
     store_le16(image + 2, load_le16(image + 4));
     store_le16(image + 4, load_le16(image + 8));
     store_le16(image + ENV16_FIP, (u16)fip);
-    store_le16(image + ENV16_FCS, real ? (u16)(last->fop | fip >> 16 << 12) : last->fcs);
+    store_le16(image + ENV16_FCS, real ? (u16)(last->fop | fip >> 16 << 12) : fcs);
     store_le16(image + ENV16_FDP, (u16)fdp);
-    store_le16(image + ENV16_FDS, real ? (u16)(fdp >> 16 << 12) : last->fds);
+    store_le16(image + ENV16_FDS, real ? (u16)(fdp >> 16 << 12) : fds);
 }
 
 /* Makes of the guest's bytes at IMAGE the host's 28, in place (there is room), and returns the
