@@ -36,7 +36,9 @@
 #include "dev/uart.h"
 #include "dev/virtio/blk.h"
 #include "dev/virtio/console.h"
+#include "dev/virtio/net.h"
 #include "dev/virtio/pci.h"
+#include "dev/virtio/rng.h"
 #include "machine/machine_priv.h"
 #include "vcpu/vcpu.h"
 
@@ -313,10 +315,12 @@ static int add_ports(struct machine *machine, struct err *err)
 static int add_virtio(struct machine *machine, struct err *err)
 {
     const struct machine_config *config = &machine->config;
-    int r = 0;
 
-    if (config->port_count > 0)
+    int r = add_pci_device(machine, virtio_rng_new(config->entropy), SLOT_RNG, err);
+    if (r == 0 && config->port_count > 0)
         r = add_ports(machine, err);
+    for (unsigned i = 0; r == 0 && i < config->net_count; i++)
+        r = add_pci_device(machine, virtio_net_new(config->nets[i]), SLOT_FIRST_NET + i, err);
     for (unsigned i = 0; r == 0 && i < config->disk_count; i++)
         r = add_pci_device(machine, virtio_blk_new(config->disks[i], queue_count(machine)),
                            SLOT_FIRST_DISK + i, err);
@@ -365,6 +369,11 @@ static int build(struct machine *machine, struct err *err)
 
 struct machine *machine_build(const struct machine_config *config, struct err *err)
 {
+    if (config->disk_count > MACHINE_DISKS_MAX || config->net_count > MACHINE_NETS_MAX) {
+        err_set(err, -EINVAL, "%u disks and %u networks: at most %u and %u", config->disk_count,
+                config->net_count, MACHINE_DISKS_MAX, MACHINE_NETS_MAX);
+        return NULL;
+    }
     if (config->cpu_count < 1 || config->cpu_count > MACHINE_CPUS_MAX) {
         err_set(err, -EINVAL, "%u CPUs: must be between 1 and %u", config->cpu_count,
                 MACHINE_CPUS_MAX);

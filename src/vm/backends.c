@@ -7,6 +7,7 @@
 #include "vm/backends.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "back/blk.h"
 #include "back/blk/raw.h"
@@ -16,6 +17,11 @@
 #include "back/chr/unix.h"
 #include "back/entropy/getrandom.h"
 #include "back/net.h"
+#include "back/net/mac.h"
+#include "back/net/none.h"
+#include "back/net/tap.h"
+#include "back/net/user.h"
+#include "base/fmt.h"
 #include "vm/config.h"
 
 static int open_console(struct backends *backends, const struct config *config, struct loop *loop,
@@ -61,6 +67,58 @@ static int open_disks(struct backends *backends, const struct config *config, st
     return 0;
 }
 
+static struct net *open_user_net(const struct config_net *net, struct loop *loop, struct err *err)
+{
+    struct net_forward forwards[VM_CONFIG_FORWARDS_MAX];
+
+    for (unsigned i = 0; i < net->forward_count; i++) {
+        const struct config_forward *from = &net->forwards[i];
+        forwards[i] = (struct net_forward){
+            .is_udp = from->is_udp, .host_port = from->host_port, .guest_port = from->guest_port};
+        if (fmt_text(forwards[i].host_address, sizeof(forwards[i].host_address), "%s",
+                     from->host_address) >= sizeof(forwards[i].host_address)) {
+            err_set(err, -EINVAL, "network: '%.64s' is no IPv4 address", from->host_address);
+            return NULL;
+        }
+    }
+    return net_user_new(loop, forwards, net->forward_count, err);
+}
+
+static struct net *open_net(const struct config_net *net, struct loop *loop, struct err *err)
+{
+    struct net *none;
+
+    switch (net->kind) {
+    case CONFIG_NET_USER:
+        return open_user_net(net, loop, err);
+    case CONFIG_NET_TAP:
+        return net_tap_new(loop, net->tap, err);
+    case CONFIG_NET_NONE:
+        break;
+    }
+    none = net_none_new();
+    if (!none)
+        err_set(err, -ENOMEM, "no memory for the network");
+    return none;
+}
+
+static int open_nets(struct backends *backends, const struct config *config, struct loop *loop,
+                     struct machine_config *machine, struct err *err)
+{
+    for (unsigned i = 0; i < config->net_count; i++) {
+        struct net *net = open_net(&config->nets[i], loop, err);
+        if (!net)
+            return -EIO;
+        if (config->nets[i].has_mac)
+            memcpy(net->mac, config->nets[i].mac, sizeof(net->mac));
+        else
+            mac_derive(config->name, i, net->mac);
+        backends->nets[backends->net_count++] = net;
+        machine->nets[machine->net_count++] = net;
+    }
+    return 0;
+}
+
 int backends_open(struct backends *ret_backends, const struct config *config, struct loop *loop,
                   const struct backends_escape *escape, struct machine_config *machine,
                   struct err *err)
@@ -70,6 +128,8 @@ int backends_open(struct backends *ret_backends, const struct config *config, st
     int r = open_disks(&backends, config, loop, machine, err);
     if (r == 0)
         r = open_ports(&backends, config, loop, machine, err);
+    if (r == 0)
+        r = open_nets(&backends, config, loop, machine, err);
     /* The console comes last: from here on messages would meet a terminal in raw mode. */
     if (r == 0)
         r = open_console(&backends, config, loop, escape, err);

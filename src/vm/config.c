@@ -8,9 +8,9 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "back/net/mac.h"
 #include "base/fmt.h"
 #include "vm/json.h"
 
@@ -22,20 +22,6 @@ static const char *const net_names[] = {"user", "tap", "none", NULL};
 static const char *const console_names[] = {"stdio", "none", NULL};
 static const char *const format_names[] = {"raw", NULL};
 static const char *const protocol_names[] = {"tcp", "udp", NULL};
-
-static bool parse_mac(const char *text, u8 mac[6])
-{
-    unsigned value[6];
-    char end;
-
-    if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &value[0], &value[1], &value[2], &value[3],
-               &value[4], &value[5], &end) != 6 ||
-        strlen(text) != 17)
-        return false;
-    for (unsigned i = 0; i < 6; i++)
-        mac[i] = (u8)value[i];
-    return !(mac[0] & 1); /* not a group address */
-}
 
 static int parse_disk(struct config_disk *disk, json_t *value, const char *where, struct err *err)
 {
@@ -76,7 +62,7 @@ static int parse_net(struct config_net *net, json_t *value, const char *where, s
     const char *mac = json_take_optional(&object, "mac");
     json_t *forwards = json_take_array(&object, "forwards", VM_CONFIG_FORWARDS_MAX);
     net->has_mac = mac != NULL;
-    if (mac && !parse_mac(mac, net->mac))
+    if (mac && mac_parse(mac, net->mac) < 0)
         json_object_fail(&object, "mac", "must be a unicast address such as 52:54:00:12:34:56");
     if ((net->kind == CONFIG_NET_TAP) != (net->tap != NULL))
         json_object_fail(&object, "tap", "must be given for kind \"tap\", and only then");
