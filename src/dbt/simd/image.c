@@ -78,7 +78,7 @@ void simd_run_fxsave(struct cpu *cpu, const struct insn *insn, const struct simd
     simd_capture(cpu);
     simd_copy(image, cpu->xsave, FX_BYTES);
     pointers_to_guest(cpu, insn, image);
-    mmu_write_bytes(cpu, gva, image, IMAGE_XMM + 16 * vector_count(cpu));
+    simd_memory_write(cpu, gva, image, IMAGE_XMM + 16 * vector_count(cpu));
 }
 
 void simd_run_fxrstor(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
@@ -86,7 +86,7 @@ void simd_run_fxrstor(struct cpu *cpu, const struct insn *insn, const struct sim
     u8 *image = cpu->simd->bounce;
     gva_t gva = image_linear(cpu, insn, FX_BYTES, 16, ACCESS_READ);
 
-    mmu_read_bytes(cpu, gva, image, FX_BYTES);
+    simd_memory_read(cpu, gva, image, FX_BYTES);
     mxcsr_check(cpu, image);
     simd_capture(cpu);
     simd_copy(cpu->xsave, image, IMAGE_XMM + 16 * vector_count(cpu));
@@ -131,7 +131,7 @@ void simd_run_xsave(struct cpu *cpu, const struct insn *insn, const struct simd_
     simd_copy(image, cpu->xsave, IMAGE_END);
     pointers_to_guest(cpu, insn, image);
     if (insn->op != OP_XSAVEC) /* what the header says of other components stays */
-        mmu_read_bytes(cpu, gva + IMAGE_XSTATE_BV, image + IMAGE_END, 8);
+        simd_memory_read(cpu, gva + IMAGE_XSTATE_BV, image + IMAGE_END, 8);
     u64 held = xsave_header(cpu, insn, requested, image);
     bool mxcsr = (insn->op == OP_XSAVEC ? held & COMPONENT_SSE
                                         : requested & (COMPONENT_SSE | COMPONENT_AVX)) != 0;
@@ -139,17 +139,17 @@ void simd_run_xsave(struct cpu *cpu, const struct insn *insn, const struct simd_
         mmu_probe(cpu, gva + IMAGE_YMM, 16 * vectors, ACCESS_WRITE, privilege);
 
     if (held & COMPONENT_X87) {
-        mmu_write_bytes(cpu, gva, image, IMAGE_MXCSR);
-        mmu_write_bytes(cpu, gva + IMAGE_ST, image + IMAGE_ST, IMAGE_XMM - IMAGE_ST);
+        simd_memory_write(cpu, gva, image, IMAGE_MXCSR);
+        simd_memory_write(cpu, gva + IMAGE_ST, image + IMAGE_ST, IMAGE_XMM - IMAGE_ST);
     }
     if (mxcsr)
-        mmu_write_bytes(cpu, gva + IMAGE_MXCSR, image + IMAGE_MXCSR, 8);
+        simd_memory_write(cpu, gva + IMAGE_MXCSR, image + IMAGE_MXCSR, 8);
     if (held & COMPONENT_SSE)
-        mmu_write_bytes(cpu, gva + IMAGE_XMM, image + IMAGE_XMM, 16 * vectors);
+        simd_memory_write(cpu, gva + IMAGE_XMM, image + IMAGE_XMM, 16 * vectors);
     if (held & COMPONENT_AVX)
-        mmu_write_bytes(cpu, gva + IMAGE_YMM, image + IMAGE_YMM, 16 * vectors);
-    mmu_write_bytes(cpu, gva + IMAGE_XSTATE_BV, image + IMAGE_XSTATE_BV,
-                    insn->op == OP_XSAVEC ? 16 : 8);
+        simd_memory_write(cpu, gva + IMAGE_YMM, image + IMAGE_YMM, 16 * vectors);
+    simd_memory_write(cpu, gva + IMAGE_XSTATE_BV, image + IMAGE_XSTATE_BV,
+                      insn->op == OP_XSAVEC ? 16 : 8);
 }
 
 /* ---- XRSTOR ---- */
@@ -198,7 +198,7 @@ void simd_run_xrstor(struct cpu *cpu, const struct insn *insn, const struct simd
     u64 requested = requested_components(cpu);
     gva_t gva = image_linear(cpu, insn, IMAGE_YMM, 64, ACCESS_READ);
 
-    mmu_read_bytes(cpu, gva, image, IMAGE_YMM);
+    simd_memory_read(cpu, gva, image, IMAGE_YMM);
     xrstor_check_header(cpu, image + IMAGE_HEADER);
     u64 held = load_le64(image + IMAGE_XSTATE_BV) & requested;
     bool compacted = (load_le64(image + IMAGE_XCOMP_BV) & XCOMP_COMPACTED) != 0;
@@ -208,7 +208,7 @@ void simd_run_xrstor(struct cpu *cpu, const struct insn *insn, const struct simd
     if (mxcsr)
         mxcsr_check(cpu, image);
     if (held & COMPONENT_AVX)
-        mmu_read_bytes(cpu, gva + IMAGE_YMM, image + IMAGE_YMM, 16 * vector_count(cpu));
+        simd_memory_read(cpu, gva + IMAGE_YMM, image + IMAGE_YMM, 16 * vector_count(cpu));
 
     simd_capture(cpu);
     if (held & COMPONENT_X87) {

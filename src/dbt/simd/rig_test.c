@@ -293,6 +293,7 @@ int rig_setup(void **state)
     rig_cpu->cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_MP | X86_CR0_PG;
     rig_cpu->cr4 = X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE;
     rig_cpu->xcr0 = 7;
+    rig_cpu->msr.efer = X86_EFER_LME | X86_EFER_LMA;
     rig_cpu->code_bytes = 8;
     rig_cpu->rip = 0x123456789abcull;
     rig_cpu->seg[X86_CS].selector = 0x33;

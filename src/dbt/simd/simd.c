@@ -149,6 +149,58 @@ void simd_call(struct cpu *cpu, const struct insn *insn, const struct simd_plan 
         simd_track(cpu, insn, plan);
 }
 
+/* ---- memory without a thunk ---- */
+
+/* What a device is asked at once: a power of two, up to eight. Other sizes go through the byte-wise
+ * calls, which serve page crossings too. */
+static unsigned access_bytes(gva_t gva, size_t bytes)
+{
+    if (bytes == 1 || bytes == 2 || bytes == 4)
+        return (unsigned)bytes;
+    return bytes % 8 == 0 && (gva % 8 == 0 || bytes == 8) ? 8 : 0;
+}
+
+/* Linear addresses wrap at 4 GiB outside long mode. */
+static gva_t gva_after(const struct cpu *cpu, gva_t gva, size_t bytes)
+{
+    return cpu_long_mode(cpu) ? gva + bytes : (u32)(gva + bytes);
+}
+
+void simd_memory_read(struct cpu *cpu, gva_t gva, void *to, size_t bytes)
+{
+    const u8 *host = mmu_host(cpu, gva, bytes, ACCESS_READ);
+    unsigned step = access_bytes(gva, bytes);
+
+    if (host != NULL) {
+        simd_copy(to, host, bytes);
+    } else if (step == 0) {
+        mmu_read_bytes(cpu, gva, to, bytes);
+    } else {
+        for (size_t i = 0; i < bytes; i += step) {
+            u64 value = mmu_read(cpu, gva_after(cpu, gva, i), step);
+            simd_copy((u8 *)to + i, &value, step);
+        }
+    }
+}
+
+void simd_memory_write(struct cpu *cpu, gva_t gva, const void *from, size_t bytes)
+{
+    u8 *host = mmu_host(cpu, gva, bytes, ACCESS_WRITE);
+    unsigned step = access_bytes(gva, bytes);
+
+    if (host != NULL) {
+        simd_copy(host, from, bytes);
+    } else if (step == 0) {
+        mmu_write_bytes(cpu, gva, from, bytes);
+    } else {
+        for (size_t i = 0; i < bytes; i += step) {
+            u64 value = 0;
+            simd_copy(&value, (const u8 *)from + i, step);
+            mmu_write(cpu, gva_after(cpu, gva, i), step, value);
+        }
+    }
+}
+
 /* ---- stores through the bounce buffer ----
  *
  * A store to a device leaves to the machine in the middle and the instruction starts over when the
@@ -169,7 +221,7 @@ void simd_store_begun(struct cpu *cpu)
 
 void simd_store_finish(struct cpu *cpu, gva_t gva, size_t bytes)
 {
-    mmu_write_bytes(cpu, gva, cpu->simd->bounce, bytes);
+    simd_memory_write(cpu, gva, cpu->simd->bounce, bytes);
     cpu->simd->store.valid = false;
 }
 
@@ -195,7 +247,7 @@ static __attribute__((noinline)) void run_bounced(struct cpu *cpu, const struct 
     struct simd *simd = cpu->simd;
 
     if (!plan->writes) {
-        mmu_read_bytes(cpu, gva, simd->bounce, plan->bytes);
+        simd_memory_read(cpu, gva, simd->bounce, plan->bytes);
         simd_call(cpu, insn, plan, simd->bounce);
         return;
     }

@@ -131,6 +131,10 @@ static inline void simd_vector_set(struct cpu *cpu, unsigned reg, const void *fr
 
 /* ---- simd.c ---- */
 
+/* Copy between guest memory and a buffer: at once where one page of RAM holds it all, else by
+ * accesses as wide as devices like them. A write must have been probed. */
+void simd_memory_read(struct cpu *cpu, gva_t gva, void *to, size_t bytes);
+void simd_memory_write(struct cpu *cpu, gva_t gva, const void *from, size_t bytes);
 /* Runs PLAN's thunk on MEMORY; raises what it trapped. */
 void simd_call(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan,
                void *memory);

@@ -127,7 +127,7 @@ void simd_run_fldenv(struct cpu *cpu, const struct insn *insn, const struct simd
     unsigned bytes = env_bytes(insn);
 
     simd_wait(cpu);
-    mmu_read_bytes(cpu, insn_linear(cpu, insn, bytes, ACCESS_READ), image, bytes);
+    simd_memory_read(cpu, insn_linear(cpu, insn, bytes, ACCESS_READ), image, bytes);
     struct simd_pointers last = env_from_guest(cpu, insn, image);
     simd_call(cpu, insn, plan, image);
     cpu->simd->last = last;
@@ -142,8 +142,8 @@ void simd_run_frstor(struct cpu *cpu, const struct insn *insn, const struct simd
     gva_t gva = insn_linear(cpu, insn, bytes + ST_BYTES, ACCESS_READ);
 
     /* The registers end up behind 28 bytes of environment in either format. */
-    mmu_read_bytes(cpu, gva, image, bytes);
-    mmu_read_bytes(cpu, gva + bytes, image + ENV_BYTES, ST_BYTES);
+    simd_memory_read(cpu, gva, image, bytes);
+    simd_memory_read(cpu, gva + bytes, image + ENV_BYTES, ST_BYTES);
     struct simd_pointers last = env_from_guest(cpu, insn, image);
     simd_call(cpu, insn, plan, image);
     cpu->simd->last = last;
