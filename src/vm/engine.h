@@ -19,7 +19,8 @@ enum engine_kind { ENGINE_KVM, ENGINE_DBT };
 MUST_CHECK int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
                              char ret_reason[ENGINE_REASON_BYTES], struct err *err);
 
-/* Makes it over MEM; NULL and ERR when that fails. */
-struct engine *engine_make(enum engine_kind kind, struct mem *mem, struct err *err);
+/* Makes it over MEM for CPU_COUNT vCPUs; NULL and ERR when that fails. */
+struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
+                           struct err *err);
 
 #endif

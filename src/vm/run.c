@@ -357,7 +357,7 @@ static int make_machine(struct vm *vm, struct err *err)
 static int make_vcpus(struct vm *vm, enum engine_kind kind, struct err *err)
 {
     vm->exit_status = EXIT_STATUS_ENGINE;
-    vm->engine = engine_make(kind, machine_mem(vm->machine), err);
+    vm->engine = engine_make(kind, machine_mem(vm->machine), vm->config->cpu_count, err);
     if (!vm->engine)
         return -ENODEV;
     for (unsigned i = 0; i < vm->config->cpu_count; i++) {

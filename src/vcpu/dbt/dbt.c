@@ -1,0 +1,207 @@
+/*
+ * vcpu/dbt/dbt.c - the vCPU contract on top of the translator library.
+ *
+ * Runs   vcpu_run on the vCPU's thread, which belongs to that vCPU from its first run on.
+ * Trust  the library bounds what the guest can do; here are only hand-overs.
+ */
+#include "vcpu/dbt/dbt.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "core/mem.h"
+#include "dbt/cpu.h"
+#include "vcpu/dbt/trap.h"
+
+enum { CPU_ALIGN = 64 };
+
+struct dbt_engine {
+    struct engine engine;
+    struct cpu_group group;
+};
+
+struct dbt_vcpu {
+    struct vcpu vcpu;
+    struct cpu *cpu; /* owned */
+};
+
+/* Whose traps the calling thread takes; given back when the thread ends. */
+static pthread_key_t thread_key;
+static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+static int thread_key_result;
+
+static void thread_ends(void *cpu)
+{
+    trap_thread_end();
+}
+
+static void thread_key_make(void)
+{
+    thread_key_result = -pthread_key_create(&thread_key, thread_ends);
+}
+
+static struct cpu *cpu_of(struct vcpu *vcpu)
+{
+    return container_of(vcpu, struct dbt_vcpu, vcpu)->cpu;
+}
+
+/* Gives the calling thread's traps to CPU, or to nobody (NULL). */
+static int thread_give(struct cpu *cpu)
+{
+    if (pthread_getspecific(thread_key))
+        trap_thread_end();
+    pthread_setspecific(thread_key, NULL);
+    if (!cpu)
+        return 0;
+    int r = trap_thread_begin(cpu, NULL);
+    if (r == 0)
+        r = -pthread_setspecific(thread_key, cpu);
+    return r;
+}
+
+static void dbt_run(struct vcpu *vcpu)
+{
+    struct cpu *cpu = cpu_of(vcpu);
+
+    if (unlikely(pthread_getspecific(thread_key) != cpu) && thread_give(cpu) < 0) {
+        vcpu->exit = (struct vm_exit){.kind = EXIT_FAILED,
+                                      .reason = "no memory for the vCPU thread's signal stack"};
+        return;
+    }
+    cpu->irq.pending = vcpu->irq.pending;
+    cpu->irq.ack = vcpu->irq.ack;
+    cpu->irq.ctx = vcpu->irq.ctx;
+    cpu->irq.tpr = vcpu->irq.tpr;
+    cpu->exit.value = vcpu->exit.value;
+    cpu->exit.msr_fault = vcpu->exit.msr_fault;
+    cpu_run(cpu);
+    vcpu->exit = cpu->exit;
+    vcpu->tsc_offset = cpu->tsc_offset;
+}
+
+static void dbt_kick(struct vcpu *vcpu)
+{
+    cpu_request(cpu_of(vcpu), ATTENTION_EXIT);
+}
+
+static void dbt_nmi(struct vcpu *vcpu)
+{
+    cpu_request(cpu_of(vcpu), ATTENTION_NMI);
+}
+
+static void dbt_get(struct vcpu *vcpu, struct x86_state *ret_state)
+{
+    cpu_get_state(cpu_of(vcpu), ret_state);
+}
+
+static int dbt_set(struct vcpu *vcpu, const struct x86_state *state)
+{
+    int r = cpu_set_state(cpu_of(vcpu), state);
+
+    vcpu->tsc_offset = cpu_of(vcpu)->tsc_offset;
+    return r;
+}
+
+static void dbt_vcpu_free(struct vcpu *vcpu)
+{
+    if (!vcpu)
+        return;
+    struct dbt_vcpu *dbt = container_of(vcpu, struct dbt_vcpu, vcpu);
+    if (pthread_getspecific(thread_key) == dbt->cpu)
+        (void)thread_give(NULL);
+    if (dbt->cpu)
+        cpu_fini(dbt->cpu);
+    free(dbt->cpu);
+    alloc_free(dbt);
+}
+
+static const struct vcpu_ops dbt_vcpu_ops = {.run = dbt_run,
+                                             .kick = dbt_kick,
+                                             .nmi = dbt_nmi,
+                                             .get = dbt_get,
+                                             .set = dbt_set,
+                                             .free = dbt_vcpu_free};
+
+static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct err *err)
+{
+    struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
+    struct dbt_vcpu *vcpu = new0(struct dbt_vcpu);
+    size_t bytes = (sizeof(struct cpu) + CPU_ALIGN - 1) / CPU_ALIGN * CPU_ALIGN;
+    struct cpu *cpu = aligned_alloc(CPU_ALIGN, bytes);
+
+    if (!vcpu || !cpu) {
+        err_set(err, -ENOMEM, "no memory for vCPU %u", index);
+        goto fail;
+    }
+    memset(cpu, 0, bytes);
+    int r = cpu_init(cpu, &dbt->group, index);
+    if (r < 0) {
+        err_set(err, r, "no memory for vCPU %u", index);
+        goto fail;
+    }
+    vcpu->vcpu.ops = &dbt_vcpu_ops;
+    vcpu->vcpu.engine = engine;
+    vcpu->vcpu.index = index;
+    vcpu->cpu = cpu;
+    return &vcpu->vcpu;
+fail:
+    free(cpu);
+    alloc_free(vcpu);
+    return NULL;
+}
+
+/* Addresses in this process may have changed under every cached page. */
+static int dbt_memory_changed(struct engine *engine, struct err *err)
+{
+    struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
+
+    for (unsigned i = 0; i < dbt->group.cpu_count; i++)
+        if (dbt->group.cpus[i])
+            cpu_request(dbt->group.cpus[i], ATTENTION_FLUSH);
+    return 0;
+}
+
+/* The library marks pages as it writes them. */
+static void dbt_dirty_sync(struct engine *engine)
+{
+}
+
+static void dbt_free(struct engine *engine)
+{
+    if (!engine)
+        return;
+    struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
+    dbt->engine.mem->code_written = NULL;
+    dbt->engine.mem->code_written_ctx = NULL;
+    alloc_free(dbt);
+}
+
+static const struct engine_ops dbt_engine_ops = {.name = "dbt",
+                                                 .vcpu_new = dbt_vcpu_new,
+                                                 .memory_changed = dbt_memory_changed,
+                                                 .dirty_sync = dbt_dirty_sync,
+                                                 .free = dbt_free};
+
+struct engine *dbt_engine_new(struct mem *mem, const struct cpuid_model *cpuid, struct err *err)
+{
+    pthread_once(&thread_key_once, thread_key_make);
+    if (thread_key_result < 0) {
+        err_set(err, thread_key_result, "engine dbt: %s", strerror(-thread_key_result));
+        return NULL;
+    }
+    if (trap_install(err) < 0)
+        return NULL;
+    struct dbt_engine *dbt = new0(struct dbt_engine);
+    if (!dbt) {
+        err_set(err, -ENOMEM, "no memory for the dbt engine");
+        return NULL;
+    }
+    dbt->engine = (struct engine){.ops = &dbt_engine_ops, .mem = mem, .cpuid = cpuid};
+    cpu_group_init(&dbt->group, mem, cpuid);
+    mem->code_written = cpu_group_code_written;
+    mem->code_written_ctx = &dbt->group;
+    return &dbt->engine;
+}

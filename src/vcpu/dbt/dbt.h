@@ -1,0 +1,14 @@
+/*
+ * vcpu/dbt/dbt.h - the engine that needs nothing but an x86-64 Linux process: the translator
+ * library at work on this host.
+ */
+#ifndef VCPU_DBT_DBT_H
+#define VCPU_DBT_DBT_H
+
+#include "vcpu/vcpu.h"
+
+/* An engine over MEM whose vCPUs look like CPUID; both are borrowed. It takes mem->code_written.
+ * NULL and ERR when the host refuses. */
+struct engine *dbt_engine_new(struct mem *mem, const struct cpuid_model *cpuid, struct err *err);
+
+#endif
