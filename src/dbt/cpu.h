@@ -66,6 +66,9 @@ struct cpu_walk_entry {
 
 struct cpu_tlb {
     struct cpu_tlb_entry entries[PRIVILEGE_COUNT][CPU_TLB_ENTRIES];
+    /* Always empty: what tlb_data points to while each access must be looked at (data breakpoints,
+     * alignment checks). */
+    struct cpu_tlb_entry none[CPU_TLB_ENTRIES];
     struct cpu_walk_entry walks[CPU_TLB_SETS][CPU_TLB_WAYS];
     u16 asid;                 /* address-space number of the current PCID, 1 and up */
     u16 asid_next;            /* the first number not yet given out */
@@ -88,6 +91,7 @@ struct cpu_replay {
     unsigned next; /* accesses that this pass over the instruction has met */
     u64 value[CPU_REPLAY_MAX];
     bool msr_fault; /* the machine refused the last one */
+    bool waiting;   /* the exit to the machine was an access of this instruction */
 };
 
 /* What other threads ask of a vCPU: bits of cpu->attention, set by cpu_request, and looked at
@@ -154,6 +158,14 @@ struct cpu {
     bool interrupt_shadow; /* the instruction just done was STI or MOV/POP SS */
     bool leave_block;      /* decoded code was overwritten: stop after this instruction */
     bool vector_live;
+    u8 block_mode;    /* enum block_mode of interp/op_priv.h, as the mode is now */
+    u8 left;          /* enum cpu_left of interp/run_priv.h */
+    bool shadow_now;  /* the instruction in progress runs in an interrupt shadow */
+    bool resume_now;  /* the instruction in progress began with RF set */
+    bool exclusive;   /* this vCPU holds all others paused */
+    bool irq_wanted;  /* an interrupt was pending when IF was clear */
+    bool align_check; /* CPL 3 with CR0.AM and EFLAGS.AC */
+    u64 code_base;    /* added to RIP for a fetch: CS base, 0 in 64-bit code */
 
     struct x86_seg seg[X86_SEGMENT_COUNT];
     struct x86_seg ldtr, tr;
@@ -295,6 +307,10 @@ gva_t seg_linear(struct cpu *cpu, enum x86_segment seg, u64 offset, size_t bytes
 gva_t insn_linear(struct cpu *cpu, const struct insn *insn, size_t bytes, enum cpu_access access);
 /* The offset of INSN's memory operand (LEA). */
 u64 insn_offset(const struct cpu *cpu, const struct insn *insn);
+
+/* Looks at a data access while tlb_data is the empty table: notes data breakpoints, raises #AC. The
+ * MMU calls it before accesses of the current privilege. */
+void cpu_watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access);
 
 /* Recomputes cpl, code and stack size, privilege, `flat` and `special` from segments, CR0, EFER,
  * DR7 and RFLAGS. Whoever changes one of these (AC, TF, RF, IF, VM in RFLAGS) calls it. */

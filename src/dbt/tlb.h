@@ -37,4 +37,47 @@ static inline u8 *tlb_write_hit(const struct cpu *cpu, gva_t gva, unsigned bytes
     return NULL;
 }
 
+/* Single loads and stores of guest memory, at any alignment: aligned ones are atomic. */
+struct host_u16 {
+    u16 value;
+} __attribute__((packed, may_alias));
+struct host_u32 {
+    u32 value;
+} __attribute__((packed, may_alias));
+struct host_u64 {
+    u64 value;
+} __attribute__((packed, may_alias));
+
+static inline u64 host_load(const u8 *host, unsigned bytes)
+{
+    switch (bytes) {
+    case 1:
+        return *(const volatile u8 *)host;
+    case 2:
+        return ((const volatile struct host_u16 *)host)->value;
+    case 4:
+        return ((const volatile struct host_u32 *)host)->value;
+    default:
+        return ((const volatile struct host_u64 *)host)->value;
+    }
+}
+
+static inline void host_store(u8 *host, unsigned bytes, u64 value)
+{
+    switch (bytes) {
+    case 1:
+        *(volatile u8 *)host = (u8)value;
+        break;
+    case 2:
+        ((volatile struct host_u16 *)host)->value = (u16)value;
+        break;
+    case 4:
+        ((volatile struct host_u32 *)host)->value = (u32)value;
+        break;
+    default:
+        ((volatile struct host_u64 *)host)->value = value;
+        break;
+    }
+}
+
 #endif

@@ -5,6 +5,7 @@
  * Runs   on the vCPU's thread, inside an instruction.
  * Trust  offsets are the guest's; the result is a linear address that mmu/ translates.
  */
+#include "dbt/interp/run_priv.h"
 #include "dbt/interp/seg_priv.h"
 
 NO_RETURN static void seg_raise(struct cpu *cpu, enum x86_segment seg)
@@ -52,8 +53,13 @@ gva_t seg_linear(struct cpu *cpu, enum x86_segment seg, u64 offset, size_t bytes
     return (u32)(descriptor->base + offset);
 }
 
+/* Data that may be read and written anywhere in 4 GiB (or code that may be fetched from there). */
 static bool seg_is_flat(const struct x86_seg *seg)
 {
+    if ((seg->attr & (SEG_TYPE_CODE | SEG_TYPE_EXPAND_DOWN | SEG_TYPE_WRITABLE)) !=
+            SEG_TYPE_WRITABLE &&
+        !seg_attr_code(seg->attr))
+        return false;
     return seg->base == 0 && seg->limit == 0xffffffff && (seg->attr & X86_SEG_UNUSABLE) == 0;
 }
 
@@ -78,7 +84,8 @@ void cpu_mode_update(struct cpu *cpu)
     }
 
     cpu->flat = cpu->code_bytes != 8 && seg_is_flat(code) && seg_is_flat(stack) &&
-                seg_is_flat(&cpu->seg[X86_DS]) && seg_is_flat(&cpu->seg[X86_ES]);
+                seg_is_flat(&cpu->seg[X86_DS]) && !seg_attr_code(cpu->seg[X86_DS].attr) &&
+                seg_is_flat(&cpu->seg[X86_ES]) && !seg_attr_code(cpu->seg[X86_ES].attr);
 
     if (cpu->cpl == 3)
         cpu->privilege = PRIVILEGE_USER;
@@ -86,4 +93,5 @@ void cpu_mode_update(struct cpu *cpu)
         cpu->privilege = PRIVILEGE_KERNEL_AC;
     else
         cpu->privilege = PRIVILEGE_KERNEL;
+    run_mode_follow(cpu);
 }

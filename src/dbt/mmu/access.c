@@ -56,38 +56,6 @@ static struct part part_find(struct cpu *cpu, gva_t gva, unsigned bytes, enum cp
     return part;
 }
 
-static u64 host_load(const u8 *host, unsigned bytes)
-{
-    switch (bytes) {
-    case 1:
-        return *(const volatile u8 *)host;
-    case 2:
-        return *(const volatile u16 *)(const void *)host;
-    case 4:
-        return *(const volatile u32 *)(const void *)host;
-    default:
-        return *(const volatile u64 *)(const void *)host;
-    }
-}
-
-static void host_store(u8 *host, unsigned bytes, u64 value)
-{
-    switch (bytes) {
-    case 1:
-        *(volatile u8 *)host = (u8)value;
-        break;
-    case 2:
-        *(volatile u16 *)(void *)host = (u16)value;
-        break;
-    case 4:
-        *(volatile u32 *)(void *)host = (u32)value;
-        break;
-    default:
-        *(volatile u64 *)(void *)host = value;
-        break;
-    }
-}
-
 static void part_read(struct cpu *cpu, const struct part *part, u8 *to)
 {
     for (unsigned i = 0; i < part->bytes; i++)
@@ -160,19 +128,30 @@ static void write_slow(struct cpu *cpu, gva_t gva, unsigned bytes, u64 value,
     }
 }
 
+static inline void watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
+{
+    if (unlikely(cpu->tlb_data == cpu->tlb.none))
+        cpu_watch(cpu, gva, bytes, access);
+}
+
 u64 mmu_read(struct cpu *cpu, gva_t gva, unsigned bytes)
 {
     const u8 *host = tlb_read_hit(cpu, gva, bytes);
-    return likely(host) ? host_load(host, bytes) : read_slow(cpu, gva, bytes, cpu->privilege);
+    if (likely(host))
+        return host_load(host, bytes);
+    watch(cpu, gva, bytes, ACCESS_READ);
+    return read_slow(cpu, gva, bytes, cpu->privilege);
 }
 
 void mmu_write(struct cpu *cpu, gva_t gva, unsigned bytes, u64 value)
 {
     u8 *host = tlb_write_hit(cpu, gva, bytes);
-    if (likely(host))
+    if (likely(host)) {
         host_store(host, bytes, value);
-    else
-        write_slow(cpu, gva, bytes, value, cpu->privilege);
+        return;
+    }
+    watch(cpu, gva, bytes, ACCESS_WRITE);
+    write_slow(cpu, gva, bytes, value, cpu->privilege);
 }
 
 u64 mmu_read_system(struct cpu *cpu, gva_t gva, unsigned bytes)
@@ -188,6 +167,7 @@ void mmu_write_system(struct cpu *cpu, gva_t gva, unsigned bytes, u64 value)
 void mmu_read_bytes(struct cpu *cpu, gva_t gva, void *to, size_t bytes)
 {
     struct part parts[2];
+    watch(cpu, gva, bytes, ACCESS_READ);
     parts_find(cpu, gva, (unsigned)bytes, ACCESS_READ, cpu->privilege, parts);
     part_read(cpu, &parts[0], to);
     part_read(cpu, &parts[1], (u8 *)to + parts[0].bytes);
@@ -196,6 +176,7 @@ void mmu_read_bytes(struct cpu *cpu, gva_t gva, void *to, size_t bytes)
 void mmu_write_bytes(struct cpu *cpu, gva_t gva, const void *from, size_t bytes)
 {
     struct part parts[2];
+    watch(cpu, gva, bytes, ACCESS_WRITE);
     parts_find(cpu, gva, (unsigned)bytes, ACCESS_WRITE, cpu->privilege, parts);
     parts_write(cpu, parts, from);
 }
@@ -218,6 +199,7 @@ u8 *mmu_host(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
                                       : tlb_read_hit(cpu, gva, (unsigned)bytes);
     if (host)
         return host;
+    watch(cpu, gva, bytes, access);
     struct part parts[2];
     parts_find(cpu, gva, (unsigned)bytes, access, cpu->privilege, parts);
     if (parts[1].bytes != 0 || parts[0].code)
@@ -228,6 +210,7 @@ u8 *mmu_host(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
 u8 *mmu_host_write(struct cpu *cpu, gva_t gva, size_t bytes, gpa_t *ret_code_gpa)
 {
     struct part parts[2];
+    watch(cpu, gva, bytes, ACCESS_WRITE);
     parts_find(cpu, gva, (unsigned)bytes, ACCESS_WRITE, cpu->privilege, parts);
     *ret_code_gpa = parts[0].code ? parts[0].gpa : MMU_NO_GPA;
     return parts[1].bytes != 0 ? NULL : parts[0].host;

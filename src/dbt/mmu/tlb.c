@@ -98,6 +98,8 @@ static void fetch_epoch_next(struct cpu *cpu)
 void tlb_reset(struct cpu *cpu)
 {
     entries_flush(cpu, true);
+    for (unsigned i = 0; i < CPU_TLB_ENTRIES; i++)
+        entry_clear(&cpu->tlb.none[i], i);
     asids_reset(cpu);
     asid_renew(cpu, pcid_now(cpu));
     cpu->tlb.asid = cpu->tlb.asids[pcid_now(cpu)];

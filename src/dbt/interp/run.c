@@ -1,0 +1,298 @@
+/*
+ * dbt/interp/run.c - the run loop: blocks one after the other, and between them what comes from
+ * outside.
+ *
+ * Spec   Intel SDM vol. 3A 6.6 to 6.9 (order of events between instructions), 8.1.3.
+ * Runs   on the vCPU's thread.
+ *
+ * Two words decide whether anything but the next block is to be done: cpu->attention, which other
+ * threads set, and cpu->special, which follows from the vCPU's own state. While special asks for
+ * it, each instruction is a block of its own, and what must be checked before and after it is.
+ */
+#include "dbt/interp/run_priv.h"
+#include "dbt/interp/sys_priv.h"
+#include "dbt/simd/simd.h"
+
+void run_mode_follow(struct cpu *cpu)
+{
+    bool align = (cpu->cr0 & X86_CR0_AM) && (cpu->rflags & X86_AC) && cpu->cpl == 3;
+    cpu->align_check = align;
+    cpu->tlb_data = cpu->debug_active || align ? cpu->tlb.none : cpu->tlb.entries[cpu->privilege];
+    cpu->code_base = cpu->code_bytes == 8 ? 0 : cpu->seg[X86_CS].base;
+    cpu->block_mode = (u8)(cpu->code_bytes | (cpu->cpl == 3 ? BLOCK_USER : 0));
+    if (cpu->code_bytes == 4 && cpu->flat && cpu->stack_bytes == 4)
+        cpu->block_mode |= BLOCK_FLAT;
+    run_special_follow(cpu);
+}
+
+void run_special_follow(struct cpu *cpu)
+{
+    u32 special = cpu->special & SPECIAL_REPLAY;
+    if ((cpu->rflags & (X86_TF | X86_RF)) || cpu->interrupt_shadow || cpu->debug_active)
+        special |= SPECIAL_STEP;
+    if (cpu->irq_wanted && (cpu->rflags & X86_IF))
+        special |= SPECIAL_IRQ;
+    if (cpu->debug_pending || cpu->event.pending || cpu->activity != X86_ACTIVE ||
+        (cpu->nmi_pending && !cpu->nmi_blocked))
+        special |= SPECIAL_EVENT;
+    cpu->special = special;
+}
+
+void cpu_watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
+{
+    bool natural = bytes == 2 || bytes == 4 || bytes == 8;
+    if (cpu->align_check && natural && (gva & (bytes - 1)))
+        cpu_raise_error(cpu, X86_AC_FAULT, 0);
+    if (cpu->debug_active)
+        sys_debug_data(cpu, gva, (unsigned)bytes, access == ACCESS_WRITE);
+}
+
+static void leave_with(struct cpu *cpu, enum vm_exit_kind kind)
+{
+    cpu->exit = (struct vm_exit){.kind = kind};
+}
+
+static void deliver(struct cpu *cpu, const struct x86_event *event)
+{
+    cpu->next_rip = cpu->rip;
+    cpu->interrupt_shadow = false;
+    cpu->activity = X86_ACTIVE;
+    cpu_deliver(cpu, event, false);
+    cpu->rip = cpu->next_rip;
+}
+
+/* Takes what other threads asked for; false when the run ends. */
+static bool attend(struct cpu *cpu)
+{
+    u32 asked = __atomic_exchange_n(&cpu->attention, 0, __ATOMIC_SEQ_CST);
+    if (asked & ATTENTION_PAUSE) {
+        if (cpu->vector_live)
+            simd_save(cpu);
+        cpu_group_exit(cpu);
+        cpu_group_enter(cpu);
+    }
+    if (asked & ATTENTION_FLUSH) {
+        mmu_flush_all(cpu);
+        block_cache_flush(cpu);
+    }
+    if (asked & ATTENTION_NMI)
+        cpu->nmi_pending = true;
+    cpu->irq_wanted = cpu->irq.pending != NULL;
+    if (asked & ATTENTION_EXIT) {
+        leave_with(cpu, EXIT_KICKED);
+        return false;
+    }
+    return true;
+}
+
+/* Delivers an interrupt if one is there and can be taken. */
+static bool take_interrupt(struct cpu *cpu)
+{
+    if (!cpu->irq_wanted || cpu->interrupt_shadow)
+        return false;
+    if (!(cpu->rflags & X86_IF))
+        return false;
+    cpu->irq_wanted = false;
+    if (!cpu->irq.pending(cpu->irq.ctx))
+        return false;
+    int vector = cpu->irq.ack(cpu->irq.ctx);
+    if (vector < 0)
+        return false;
+    cpu->irq_wanted = true; /* there may be another one behind it */
+    cpu->counters.interrupts++;
+    struct x86_event event = {.pending = true, .vector = (u8)vector, .kind = X86_EVENT_INTERRUPT};
+    deliver(cpu, &event);
+    return true;
+}
+
+/* One event before the next instruction, in the order of the SDM's table 6-2. */
+static bool take_event(struct cpu *cpu)
+{
+    struct x86_event event;
+    if (cpu->event.pending) { /* from a snapshot: its delivery had begun */
+        event = cpu->event;
+        deliver(cpu, &event);
+        return true;
+    }
+    if (cpu->debug_pending && sys_debug_trap(cpu, false, &event)) {
+        deliver(cpu, &event);
+        return true;
+    }
+    if (cpu->nmi_pending && !cpu->nmi_blocked && !cpu->interrupt_shadow) {
+        cpu->nmi_pending = false;
+        cpu->nmi_blocked = true;
+        event = (struct x86_event){.pending = true, .vector = X86_NMI, .kind = X86_EVENT_NMI};
+        deliver(cpu, &event);
+        return true;
+    }
+    return take_interrupt(cpu);
+}
+
+/* Runs one instruction, with what comes right before and after it. */
+static void step(struct cpu *cpu)
+{
+    bool trace = (cpu->rflags & X86_TF) != 0;
+    gva_t linear = cpu->rip + cpu->code_base;
+    if (cpu->code_bytes != 8)
+        linear = (u32)linear;
+    if (cpu->debug_active)
+        sys_debug_execution(cpu, linear);
+    cpu->shadow_now = cpu->interrupt_shadow;
+    cpu->interrupt_shadow = false;
+    const struct block *block = block_get(cpu, linear, cpu->block_mode | BLOCK_SINGLE);
+    if (cpu->code_bytes != 8 && cpu->rip + block->bytes - 1 > cpu->seg[X86_CS].limit)
+        cpu_raise_error(cpu, X86_GP, 0);
+    /* RF serves this one instruction, which (IRET, a task switch) may set it anew. */
+    cpu->resume_now = (cpu->rflags & X86_RF) != 0;
+    cpu->rflags &= ~(u64)X86_RF;
+    cpu->leave_block = false;
+    cpu->gpr[OP_RIP] = cpu->rip;
+    flags_from_rflags(cpu);
+    block->ops[0].run(cpu, block->ops);
+    flags_to_rflags(cpu);
+    cpu->shadow_now = false;
+    cpu->replay.done = cpu->replay.next = 0;
+    cpu->special &= ~(u32)SPECIAL_REPLAY;
+    cpu->resume_now = false;
+    struct x86_event event;
+    if ((trace || cpu->debug_pending) && sys_debug_trap(cpu, trace, &event))
+        deliver(cpu, &event);
+    run_special_follow(cpu);
+}
+
+/* Whatever special or attention ask for; false when the run ends. An instruction that got the
+ * machine's answer is finished first: its device accesses are not to be made twice. */
+static bool look_closer(struct cpu *cpu)
+{
+    if (cpu->special & SPECIAL_REPLAY) {
+        step(cpu);
+        return true;
+    }
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) && !attend(cpu))
+        return false;
+    bool awake = cpu->activity == X86_ACTIVE || cpu->activity == X86_HALTED;
+    if (awake && take_event(cpu)) {
+        run_special_follow(cpu);
+        return true;
+    }
+    if (cpu->activity != X86_ACTIVE) {
+        leave_with(cpu, cpu->activity == X86_SHUTDOWN ? EXIT_SHUTDOWN : EXIT_HLT);
+        return false;
+    }
+    run_special_follow(cpu);
+    if (cpu->special & SPECIAL_STEP)
+        step(cpu);
+    return true;
+}
+
+void run_blocks(struct cpu *cpu)
+{
+    struct block_slot *slots = cpu->blocks->slots;
+    for (;;) {
+        if (unlikely(__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) | cpu->special)) {
+            flags_to_rflags(cpu);
+            if (!look_closer(cpu))
+                return;
+            if (cpu->special)
+                continue;
+        }
+        if (cpu->overflow == OVERFLOW_IN_RFLAGS)
+            flags_from_rflags(cpu);
+        gva_t linear = cpu->rip;
+        if (unlikely(cpu->code_bytes != 8))
+            linear = (u32)(linear + cpu->code_base);
+        const struct block_slot *slot = &slots[block_slot_index(linear)];
+        const struct block *block = slot->block;
+        if (unlikely(slot->linear != linear || slot->stamp != block_stamp(cpu, cpu->block_mode) ||
+                     __atomic_load_n(block->generation, __ATOMIC_RELAXED) !=
+                         block->generation_seen))
+            block = block_get(cpu, linear, cpu->block_mode);
+        if (unlikely((cpu->block_mode & (BLOCK_CODE_BYTES | BLOCK_FLAT)) < 8 &&
+                     cpu->rip + block->bytes - 1 > cpu->seg[X86_CS].limit)) {
+            flags_to_rflags(cpu);
+            step(cpu);
+            continue;
+        }
+        cpu->leave_block = false;
+        cpu->gpr[OP_RIP] = cpu->rip;
+        block->ops[0].run(cpu, block->ops);
+    }
+}
+
+/* ---- entry and the way back from faults
+ * -------------------------------------------------------------- */
+
+static void run_fault(struct cpu *cpu)
+{
+    cpu->next_rip = cpu->rip;
+    cpu->counters.exceptions++;
+    cpu->shadow_now = false;
+    cpu->resume_now = false;
+    cpu->interrupt_shadow = false;
+    cpu->replay.done = cpu->replay.next = 0;
+    cpu->special &= ~(u32)SPECIAL_REPLAY;
+    cpu_deliver_fault(cpu);
+    cpu->rip = cpu->next_rip;
+    run_special_follow(cpu);
+}
+
+/* Small on purpose: what it calls may come back through the buffer. True when WHAT came to its end.
+ */
+static __attribute__((noinline)) bool guarded(struct cpu *cpu, void (*what)(struct cpu *))
+{
+    if (__builtin_setjmp(cpu->jump) != 0)
+        return false;
+    what(cpu);
+    return true;
+}
+
+static void replay_begin(struct cpu *cpu)
+{
+    struct cpu_replay *replay = &cpu->replay;
+    replay->next = 0;
+    if (!replay->waiting)
+        return;
+    replay->waiting = false;
+    replay->value[replay->done++] = cpu->exit.value;
+    replay->msr_fault = cpu->exit.msr_fault;
+    cpu->special |= SPECIAL_REPLAY;
+}
+
+void cpu_run(struct cpu *cpu)
+{
+    cpu_group_enter(cpu);
+    cpu->overflow = OVERFLOW_IN_RFLAGS;
+    cpu->gpr[OP_ZERO] = 0;
+    cpu->irq_wanted = cpu->irq.pending != NULL;
+    cpu->shadow_now = cpu->resume_now = false;
+    cpu_mode_update(cpu);
+    replay_begin(cpu);
+
+    void (*what)(struct cpu *) = run_blocks;
+    for (;;) {
+        cpu->left = LEFT_NOT;
+        if (guarded(cpu, what)) {
+            if (what == run_blocks)
+                break;
+            what = run_blocks;
+            continue;
+        }
+        flags_to_rflags(cpu);
+        if (cpu->exclusive) {
+            cpu->exclusive = false;
+            cpu_group_resume(cpu);
+        }
+        if (cpu->left == LEFT_EXIT) {
+            cpu->interrupt_shadow |= cpu->shadow_now;
+            if (cpu->resume_now)
+                cpu->rflags |= X86_RF;
+            break;
+        }
+        what = run_fault;
+    }
+    flags_to_rflags(cpu);
+    if (cpu->vector_live)
+        simd_save(cpu);
+    cpu->counters.exits++;
+    cpu_group_exit(cpu);
+}
