@@ -61,10 +61,10 @@ static void deliver(struct cpu *cpu, const struct x86_event *event)
     cpu->rip = cpu->next_rip;
 }
 
-/* Takes what other threads asked for; false when the run ends. */
-static bool attend(struct cpu *cpu)
+/* Takes what other threads asked for, of WHAT; returns which it was. */
+static u32 attend(struct cpu *cpu, u32 what)
 {
-    u32 asked = __atomic_exchange_n(&cpu->attention, 0, __ATOMIC_SEQ_CST);
+    u32 asked = __atomic_fetch_and(&cpu->attention, ~what, __ATOMIC_SEQ_CST) & what;
     if (asked & ATTENTION_PAUSE) {
         if (cpu->vector_live)
             simd_save(cpu);
@@ -77,12 +77,9 @@ static bool attend(struct cpu *cpu)
     }
     if (asked & ATTENTION_NMI)
         cpu->nmi_pending = true;
-    cpu->irq_wanted = cpu->irq.pending != NULL;
-    if (asked & ATTENTION_EXIT) {
-        leave_with(cpu, EXIT_KICKED);
-        return false;
-    }
-    return true;
+    if (asked)
+        cpu->irq_wanted = cpu->irq.pending != NULL;
+    return asked;
 }
 
 /* Delivers an interrupt if one is there and can be taken. */
@@ -165,11 +162,14 @@ static void step(struct cpu *cpu)
 static bool look_closer(struct cpu *cpu)
 {
     if (cpu->special & SPECIAL_REPLAY) {
+        attend(cpu, ATTENTION_PAUSE | ATTENTION_FLUSH);
         step(cpu);
         return true;
     }
-    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) && !attend(cpu))
+    if (attend(cpu, ~0u) & ATTENTION_EXIT) {
+        leave_with(cpu, EXIT_KICKED);
         return false;
+    }
     bool awake = cpu->activity == X86_ACTIVE || cpu->activity == X86_HALTED;
     if (awake && take_event(cpu)) {
         run_special_follow(cpu);
