@@ -1,0 +1,192 @@
+/*
+ * tests/cpu/oracle.c - the CPU oracle's program.
+ *
+ * usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] [--case N] [--coverage]
+ *
+ * Makes ROUNDS cases of every descriptor of the decoder's table and SEQUENCES cases of several
+ * instructions, runs each on the processor and in the interpreter, and compares. Prints the number
+ * of cases, how many opcodes ran to their end at least once, and each kind of difference with its
+ * first case; --case N repeats one and shows all its state. Exits 1 if anything differs.
+ *
+ * Case numbers: descriptor * 2^32 + round; sequences have 2^63 set.
+ */
+#include "oracle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SEQUENCE_BIT (1ull << 63)
+
+static struct {
+    u64 seed;
+    unsigned long rounds, sequences;
+    const char *only;
+    u64 one;
+    bool has_one, coverage;
+} options = {.seed = 1, .rounds = 100, .sequences = 20000};
+
+static u64 batch_index[ORACLE_BATCH];
+static unsigned batch_count;
+static unsigned long cases, different, hangs, guest_failures;
+static unsigned long *runs, *clean_runs; /* by descriptor */
+
+static void count_coverage(const struct oracle_case *c, const struct oracle_outcome *native)
+{
+    for (unsigned i = 0; i < c->insn_count; i++) {
+        size_t number = (size_t)(c->desc[i] - insn_descs);
+        runs[number]++;
+        if (native->vector == X86_BP)
+            clean_runs[number]++;
+    }
+}
+
+static void run_case(const struct oracle_case *c, const struct oracle_outcome *native, u64 index)
+{
+    static struct oracle_outcome guest;
+
+    cases++;
+    if (!oracle_guest_run(c, &guest)) {
+        guest_failures++;
+        printf("FAILED case %llu: the guest met no exception (%s)\n", (unsigned long long)index,
+               c->desc[0]->mnemonic);
+        return;
+    }
+    count_coverage(c, native);
+    if (!oracle_compare(c, native, &guest, index))
+        different++;
+    if (options.has_one)
+        oracle_dump(c, native, &guest);
+}
+
+static void flush_batch(void)
+{
+    unsigned first = 0;
+
+    while (first < batch_count) {
+        if (first != 0) { /* after a hang: the rest moves to the front */
+            memmove(oracle_cases, oracle_cases + first,
+                    (batch_count - first) * sizeof(oracle_cases[0]));
+            memmove(batch_index, batch_index + first,
+                    (batch_count - first) * sizeof(batch_index[0]));
+            batch_count -= first;
+        }
+        unsigned done = oracle_native_run(batch_count);
+        for (unsigned i = 0; i < done; i++)
+            run_case(&oracle_cases[i], &oracle_outcomes[i], batch_index[i]);
+        if (done < batch_count) {
+            hangs++;
+            printf("HUNG on the processor: case %llu (%s)\n", (unsigned long long)batch_index[done],
+                   oracle_cases[done].desc[0]->mnemonic);
+        }
+        first = done + 1;
+    }
+    batch_count = 0;
+}
+
+static void add_case(const struct insn_desc *desc, u64 index)
+{
+    struct oracle_case *c = &oracle_cases[batch_count];
+    bool made = (index & SEQUENCE_BIT) ? oracle_make_sequence(c, options.seed, index)
+                                       : oracle_make(c, desc, options.seed, index);
+    if (!made)
+        return;
+    batch_index[batch_count++] = index;
+    if (batch_count == ORACLE_BATCH)
+        flush_batch();
+}
+
+static void run_all(void)
+{
+    for (unsigned long round = 0; round < options.rounds; round++)
+        for (unsigned i = 1; i < insn_desc_count; i++) {
+            if (oracle_excluded(&insn_descs[i]) != NULL)
+                continue;
+            if (options.only == NULL || strcmp(options.only, insn_descs[i].mnemonic) == 0)
+                add_case(&insn_descs[i], (u64)i << 32 | round);
+        }
+    for (unsigned long n = 0; n < options.sequences && options.only == NULL; n++)
+        add_case(NULL, SEQUENCE_BIT | n);
+    flush_batch();
+}
+
+static void print_coverage(void)
+{
+    unsigned covered = 0, faulting = 0, missing = 0, excluded = 0;
+
+    for (unsigned i = 1; i < insn_desc_count; i++) {
+        const struct insn_desc *desc = &insn_descs[i];
+        const char *why = oracle_excluded(desc);
+        const char *state = "";
+        if (why != NULL)
+            excluded++;
+        else if (runs[i] == 0)
+            missing++, state = "never made";
+        else if (clean_runs[i] == 0)
+            faulting++, state = "always faults";
+        else
+            covered++;
+        if (options.coverage && (why != NULL || state[0] != 0))
+            printf("%-12s %u %02x: %s%s\n", desc->mnemonic, desc->pattern.map, desc->pattern.opcode,
+                   why != NULL ? "not run: " : state, why != NULL ? why : "");
+    }
+    printf(
+        "forms: %u ran to their end, %u only to a fault (privileged, undefined), %u not runnable, "
+        "%u missed\n",
+        covered, faulting, excluded, missing);
+}
+
+static bool parse(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--coverage") == 0)
+            options.coverage = true;
+        else if (has_value && strcmp(argv[i], "--seed") == 0)
+            options.seed = strtoull(argv[++i], NULL, 0);
+        else if (has_value && strcmp(argv[i], "--rounds") == 0)
+            options.rounds = strtoul(argv[++i], NULL, 0);
+        else if (has_value && strcmp(argv[i], "--sequences") == 0)
+            options.sequences = strtoul(argv[++i], NULL, 0);
+        else if (has_value && strcmp(argv[i], "--only") == 0)
+            options.only = argv[++i];
+        else if (has_value && strcmp(argv[i], "--case") == 0) {
+            options.has_one = true;
+            options.one = strtoull(argv[++i], NULL, 0);
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    if (!parse(argc, argv)) {
+        fprintf(stderr, "usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] "
+                        "[--case N] [--coverage]\n");
+        return 2;
+    }
+    runs = calloc(insn_desc_count, sizeof(*runs));
+    clean_runs = calloc(insn_desc_count, sizeof(*clean_runs));
+    oracle_make_images(options.seed);
+    if (runs == NULL || clean_runs == NULL || !oracle_native_start() || !oracle_guest_start()) {
+        printf("skipped: this host cannot run the oracle\n");
+        return 77;
+    }
+    if (options.has_one) {
+        add_case(&insn_descs[(options.one >> 32) % insn_desc_count], options.one);
+        flush_batch();
+    } else {
+        run_all();
+        print_coverage();
+    }
+    unsigned kinds = oracle_report();
+    printf("%lu cases, %lu differ in %u kinds, %lu hung, %lu failed (seed %llu)\n", cases,
+           different, kinds, hangs, guest_failures, (unsigned long long)options.seed);
+    oracle_native_stop();
+    oracle_guest_stop();
+    free(runs);
+    free(clean_runs);
+    return different != 0 || hangs != 0 || guest_failures != 0 || (cases == 0 && !options.has_one);
+}

@@ -1,0 +1,185 @@
+/*
+ * tests/cpu/oracle_encode.c - encodes a descriptor at random, and says which ones cannot be run.
+ */
+#include "oracle_make.h"
+
+#include <string.h>
+
+struct encoder {
+    u8 *bytes;
+    unsigned count;
+};
+
+static void put(struct encoder *e, unsigned byte)
+{
+    e->bytes[e->count++] = (u8)byte;
+}
+
+static bool uses(const struct insn_desc *desc, enum operand_kind kind)
+{
+    for (unsigned i = 0; i < desc->operand_count; i++)
+        if (desc->operand[i].kind == kind)
+            return true;
+    return false;
+}
+
+static void put_legacy_prefixes(struct encoder *e, const struct insn_desc *desc, bool memory)
+{
+    static const u8 segments[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    const struct insn_pattern *p = &desc->pattern;
+
+    if (oracle_chance(memory ? 10 : 3))
+        put(e, segments[oracle_random() % 6]);
+    if (oracle_chance(7))
+        put(e, 0x67);
+    if (p->vex) {
+        if (oracle_chance(2)) /* which is #UD */
+            put(e, (const u8[]){0x66, 0xf2, 0xf3, 0xf0}[oracle_random() & 3]);
+        return;
+    }
+    if (p->prefix == PREFIX_66 || (desc->class == CLASS_INTEGER && oracle_chance(25)))
+        put(e, 0x66);
+    if (memory && oracle_chance((desc->attr & ATTR_LOCK) ? 35 : 1))
+        put(e, 0xf0);
+    if (p->prefix == PREFIX_F3 || p->prefix == PREFIX_F2)
+        put(e, p->prefix == PREFIX_F3 ? 0xf3 : 0xf2);
+    else if ((desc->attr & ATTR_REP) && oracle_chance(60))
+        put(e, 0xf2 + (oracle_random() & 1));
+    else if (oracle_chance(1))
+        put(e, 0xf2 + (oracle_random() & 1));
+}
+
+static void put_opcode(struct encoder *e, const struct insn_desc *desc, unsigned code_bytes,
+                       unsigned rex, unsigned vvvv)
+{
+    const struct insn_pattern *p = &desc->pattern;
+    unsigned pp = p->prefix == PREFIX_66   ? 1
+                  : p->prefix == PREFIX_F3 ? 2
+                  : p->prefix == PREFIX_F2 ? 3
+                                           : 0;
+    unsigned l = p->l == PATTERN_ANY ? oracle_random() & 1 : p->l;
+
+    if (p->vex) {
+        if (code_bytes == 4)
+            rex &= REX_W;
+        if ((rex & ~REX_R) == 0 && p->map == 1 && oracle_chance(60)) {
+            put(e, 0xc5);
+            put(e, ((rex & REX_R) ? 0 : 0x80) | (~vvvv & 15) << 3 | l << 2 | pp);
+        } else {
+            put(e, 0xc4);
+            put(e, (~rex & 7) << 5 | p->map);
+            put(e, (rex & REX_W) << 4 | (~vvvv & 15) << 3 | l << 2 | pp);
+        }
+    } else {
+        if (code_bytes == 8 && (rex != 0 || oracle_chance(10)))
+            put(e, 0x40 | rex);
+        if (p->map != 0)
+            put(e, 0x0f);
+        if (p->map > 1)
+            put(e, p->map == 2 ? 0x38 : 0x3a);
+    }
+    put(e, p->opcode + oracle_random() % p->opcode_count);
+}
+
+static void put_modrm(struct encoder *e, const struct insn_desc *desc, unsigned reg, unsigned rm,
+                      bool memory, enum oracle_memory form)
+{
+    unsigned mod = oracle_random() % 3;
+
+    if (!memory) {
+        put(e, 0xc0 | reg << 3 | rm);
+    } else if (desc->attr & ATTR_VSIB) {
+        put(e, mod << 6 | reg << 3 | 4);
+    } else if (form == ORACLE_POINTER_MEMORY) {
+        put(e, 0x40 | reg << 3 | X86_RBX);
+        put(e, oracle_random() & 0xff);
+    } else {
+        put(e, mod << 6 | reg << 3 | rm);
+    }
+}
+
+unsigned oracle_encode(u8 bytes[ORACLE_ENCODE_BYTES], const struct insn_desc *desc,
+                       unsigned code_bytes, enum oracle_memory form)
+{
+    const struct insn_pattern *p = &desc->pattern;
+    struct encoder e = {.bytes = bytes};
+    bool memory = desc->memory != 0xff && p->mod != MOD_REGISTER &&
+                  (p->mod == MOD_MEMORY || oracle_chance(55));
+    unsigned rex = code_bytes == 8 ? oracle_random() & 7 : 0;
+    unsigned vvvv = 0;
+
+    for (unsigned i = 0; i < ORACLE_ENCODE_BYTES; i++)
+        bytes[i] = (u8)oracle_random();
+    if (oracle_chance(40))
+        rex = 0;
+    if (form == ORACLE_POINTER_MEMORY && memory)
+        rex &= REX_R;
+    if (p->w == PATTERN_ANY ? code_bytes == 8 && oracle_chance(35) : p->w)
+        rex |= REX_W;
+    if (strcmp(desc->mnemonic, "nop") == 0 || desc->op == OP_PAUSE)
+        rex &= ~(unsigned)REX_B;
+    if (uses(desc, OPERAND_H) || uses(desc, OPERAND_B))
+        vvvv = oracle_random() & (code_bytes == 8 ? 15 : 7);
+    if (form == ORACLE_ANY_MEMORY)
+        put_legacy_prefixes(&e, desc, memory || uses(desc, OPERAND_X));
+    else if (p->prefix != PREFIX_ANY && p->prefix != PREFIX_NP && !p->vex)
+        put(&e, p->prefix == PREFIX_66 ? 0x66 : p->prefix == PREFIX_F3 ? 0xf3 : 0xf2);
+    else if (!p->vex && desc->class == CLASS_INTEGER && p->prefix == PREFIX_ANY &&
+             oracle_chance(15))
+        put(&e, 0x66);
+    put_opcode(&e, desc, code_bytes, rex, vvvv);
+    if (desc->attr & ATTR_MODRM) {
+        unsigned reg = p->reg == PATTERN_ANY ? oracle_random() & 7 : p->reg;
+        unsigned rm = p->rm == PATTERN_ANY ? oracle_random() & 7 : p->rm;
+        put_modrm(&e, desc, reg, rm, memory, form);
+    }
+    return e.count;
+}
+
+/* ---- what is not run
+ * -------------------------------------------------------------------------------- */
+
+const char *oracle_excluded(const struct insn_desc *desc)
+{
+    switch ((enum x86_op)desc->op) {
+    case OP_SYSCALL:
+    case OP_SYSENTER:
+        return "enters the host's kernel";
+    case OP_SGDT:
+    case OP_SIDT:
+    case OP_SMSW:
+    case OP_SLDT:
+    case OP_STR:
+        return "the host's kernel answers in place of UMIP's #GP";
+    case OP_CPUID:
+    case OP_XGETBV:
+        return "the guest's answer is another one by intent";
+    case OP_RDTSC:
+    case OP_RDTSCP:
+    case OP_RDPID:
+    case OP_RDRAND:
+    case OP_RDSEED:
+        return "every answer differs";
+    case OP_VMCALL:
+    case OP_VMMCALL:
+        return "goes to whatever runs below the host";
+    default:
+        break;
+    }
+    return NULL;
+}
+
+const char *oracle_excluded_insn(const struct insn *insn)
+{
+    const char *why = oracle_excluded(insn->desc);
+
+    if (why != NULL)
+        return why;
+    if (insn->op == OP_INT && insn->imm == 0x80)
+        return "enters the host's kernel";
+    if (insn->op == OP_BSWAP && insn->operand_bytes == 2)
+        return "the result is undefined";
+    if ((insn->op == OP_SHLD || insn->op == OP_SHRD) && insn->operand_bytes == 2)
+        return "the result is undefined for counts above 16";
+    return NULL;
+}
