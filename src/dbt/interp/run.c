@@ -90,6 +90,8 @@ static bool take_interrupt(struct cpu *cpu)
     if (!(cpu->rflags & X86_IF))
         return false;
     cpu->irq_wanted = false;
+    if (cpu->vector_live) /* the machine's code may use vector registers */
+        simd_save(cpu);
     if (!cpu->irq.pending(cpu->irq.ctx))
         return false;
     int vector = cpu->irq.ack(cpu->irq.ctx);
