@@ -68,7 +68,8 @@ u64 int_read(struct cpu *cpu, const struct insn *insn, unsigned i)
         return interp_get_gpr(cpu, insn, reg, bytes);
     const struct operand_desc *operand = &insn->desc->operand[i];
     if (operand->kind == OPERAND_I || operand->kind == OPERAND_J)
-        return insn->imm & bytes_mask(bytes ? bytes : 8);
+        /* It is extended already: what it meets, the first operand, is how wide it counts. */
+        return i == 0 ? insn->imm : insn->imm & bytes_mask(insn_operand_bytes(insn, 0));
     if (operand->kind == OPERAND_CONST)
         return operand->reg;
     return mmu_read(cpu, insn_linear(cpu, insn, bytes, ACCESS_READ), bytes);
