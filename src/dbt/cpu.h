@@ -341,7 +341,7 @@ void cpu_deliver_fault(struct cpu *cpu);
 
 /* Executes INSN, one of simd_handles(), wholly: CR0, CR4 and XCR0 checks (#UD, #NM), memory,
  * registers, flags. CPUID features, ATTR_PROTECTED and privilege have been checked; RIP is advanced
- * by the caller. simd_run of dbt/simd/simd.h is the same with a memory; making and freeing
+ * by the caller. simd_run of dbt/simd.h is the same with a memory; making and freeing
  * cpu->simd is there too. */
 void simd_execute(struct cpu *cpu, const struct insn *insn);
 /* Puts the live state into cpu->xsave, or takes it from there into the host's registers. */

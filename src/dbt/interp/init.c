@@ -3,7 +3,7 @@
  */
 #include "base/errno.h"
 #include "dbt/interp/run_priv.h"
-#include "dbt/simd/simd.h"
+#include "dbt/simd.h"
 #include "x86/cpuid.h"
 
 int cpu_init(struct cpu *cpu, struct cpu_group *group, unsigned index)

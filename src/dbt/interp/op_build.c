@@ -4,7 +4,7 @@
  * Runs   on the vCPU's thread, while a block is decoded.
  */
 #include "dbt/interp/run_priv.h"
-#include "dbt/simd/simd.h"
+#include "dbt/simd.h"
 
 static u8 register_offset(unsigned reg)
 {

@@ -5,7 +5,7 @@
  * Runs   on the vCPU's thread, inside a block.
  */
 #include "dbt/interp/run_priv.h"
-#include "dbt/simd/simd.h"
+#include "dbt/simd.h"
 
 /* Prepares what a handler expects: true RIPs and flags. */
 static inline void plain_begin(struct cpu *cpu, const struct op *op)

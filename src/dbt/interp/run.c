@@ -11,7 +11,7 @@
  */
 #include "dbt/interp/run_priv.h"
 #include "dbt/interp/sys_priv.h"
-#include "dbt/simd/simd.h"
+#include "dbt/simd.h"
 
 void run_mode_follow(struct cpu *cpu)
 {

@@ -7,7 +7,7 @@
 #include "base/codemem.h"
 #include "base/types.h"
 #include "dbt/cpu.h"
-#include "dbt/simd/simd.h"
+#include "dbt/simd.h"
 #include "x86/decode.h"
 
 /* Which bits of CR0, CR4, XCR0 and the mode must allow an instruction (SDM vol. 3A 2.5, 13.1). */

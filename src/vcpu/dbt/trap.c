@@ -13,7 +13,7 @@
 #include <string.h>
 #include <ucontext.h>
 
-#include "dbt/simd/simd.h"
+#include "dbt/simd.h"
 
 enum { STACK_BYTES = 64 << 10 };
 

@@ -1,5 +1,5 @@
 /*
- * dbt/simd/simd.h - x87, MMX, SSE and AVX instructions of the guest, run on the host's own units.
+ * dbt/simd.h - x87, MMX, SSE and AVX instructions of the guest, run on the host's own units.
  *
  * Each instruction becomes once a host thunk: the same instruction with its memory operand at a
  * fixed pointer register and its general registers exchanged with the state block. The guest's
@@ -14,8 +14,8 @@
  * pointers into the saved context, and returns when that says true. Any other such signal is a
  * defect of this program.
  */
-#ifndef DBT_SIMD_SIMD_H
-#define DBT_SIMD_SIMD_H
+#ifndef DBT_SIMD_H
+#define DBT_SIMD_H
 
 #include "base/types.h"
 #include "x86/decode.h"
