@@ -10,56 +10,20 @@
  * to be read back; all memory is write-back.
  */
 #include "dbt/interp/sys_priv.h"
+#include "x86/msr.h"
 
-enum msr {
-    MSR_TSC = 0x10,
-    MSR_PLATFORM_ID = 0x17,
-    MSR_TSC_ADJUST = 0x3b,
-    MSR_SPEC_CTRL = 0x48,
-    MSR_PRED_CMD = 0x49,
-    MSR_BIOS_UPDATE = 0x79,
-    MSR_BIOS_SIGN_ID = 0x8b, /* AMD: PATCH_LEVEL */
-    MSR_MTRR_CAP = 0xfe,
-    MSR_ARCH_CAPABILITIES = 0x10a,
-    MSR_FLUSH_CMD = 0x10b,
-    MSR_SYSENTER_CS = 0x174,
-    MSR_SYSENTER_ESP = 0x175,
-    MSR_SYSENTER_EIP = 0x176,
-    MSR_MCG_CAP = 0x179,
-    MSR_MCG_STATUS = 0x17a,
-    MSR_MISC_ENABLE = 0x1a0,
-    MSR_DEBUGCTL = 0x1d9,
+/* Those that nothing else needs to know. */
+enum {
     MSR_LAST_BRANCH_FIRST = 0x1db, /* last branch and last exception, from and to */
-    MSR_LAST_BRANCH_LAST = 0x1de,
-    MSR_MTRR_VARIABLE_FIRST = 0x200,
-    MSR_MTRR_VARIABLE_LAST = 0x20f,
-    MSR_MTRR_FIX64K = 0x250,
-    MSR_MTRR_FIX16K_FIRST = 0x258,
-    MSR_MTRR_FIX16K_LAST = 0x259,
-    MSR_MTRR_FIX4K_FIRST = 0x268,
-    MSR_MTRR_FIX4K_LAST = 0x26f,
-    MSR_PAT = 0x277,
-    MSR_MTRR_DEF_TYPE = 0x2ff
+    MSR_LAST_BRANCH_LAST = 0x1de
 };
-#define MSR_EFER 0xc0000080u
-#define MSR_STAR 0xc0000081u
-#define MSR_LSTAR 0xc0000082u
-#define MSR_CSTAR 0xc0000083u
-#define MSR_SFMASK 0xc0000084u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_GS_BASE 0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX 0xc0000103u
 #define MSR_AMD_EVENT_FIRST 0xc0010000u /* four event selects, four counters */
 #define MSR_AMD_EVENT_LAST 0xc0010007u
-#define MSR_AMD_SYSCFG 0xc0010010u
-#define MSR_AMD_HWCR 0xc0010015u
 #define MSR_AMD_NB_CFG 0xc001001fu
 #define MSR_AMD_PATCH_LOADER 0xc0010020u
 #define MSR_AMD_INT_PENDING 0xc0010055u
 #define MSR_AMD_MMIO_CONF 0xc0010058u
 #define MSR_AMD_DC_CFG 0xc0011022u
-#define MSR_AMD_DE_CFG 0xc0011029u
 #define MSR_AMD_BU_CFG2 0xc001102au
 
 enum {
@@ -125,30 +89,30 @@ static u64 *msr_plain(struct cpu *cpu, u32 index, bool *ret_canonical)
 {
     *ret_canonical = false;
     switch (index) {
-    case MSR_STAR:
+    case X86_MSR_STAR:
         return &cpu->msr.star;
-    case MSR_SYSENTER_CS:
+    case X86_MSR_SYSENTER_CS:
         return &cpu->msr.sysenter_cs;
-    case MSR_MCG_STATUS:
+    case X86_MSR_MCG_STATUS:
         return &cpu->msr.mcg_status;
     default:
         break;
     }
     *ret_canonical = true;
     switch (index) {
-    case MSR_LSTAR:
+    case X86_MSR_LSTAR:
         return &cpu->msr.lstar;
-    case MSR_CSTAR:
+    case X86_MSR_CSTAR:
         return &cpu->msr.cstar;
-    case MSR_SYSENTER_ESP:
+    case X86_MSR_SYSENTER_ESP:
         return &cpu->msr.sysenter_esp;
-    case MSR_SYSENTER_EIP:
+    case X86_MSR_SYSENTER_EIP:
         return &cpu->msr.sysenter_eip;
-    case MSR_FS_BASE:
+    case X86_MSR_FS_BASE:
         return &cpu->seg[X86_FS].base;
-    case MSR_GS_BASE:
+    case X86_MSR_GS_BASE:
         return &cpu->seg[X86_GS].base;
-    case MSR_KERNEL_GS_BASE:
+    case X86_MSR_KERNEL_GS_BASE:
         return &cpu->msr.kernel_gs_base;
     default:
         return NULL;
@@ -157,17 +121,17 @@ static u64 *msr_plain(struct cpu *cpu, u32 index, bool *ret_canonical)
 
 static u64 *msr_mtrr(struct cpu *cpu, u32 index)
 {
-    if (index >= MSR_MTRR_VARIABLE_FIRST && index <= MSR_MTRR_VARIABLE_LAST) {
-        u32 i = (index - MSR_MTRR_VARIABLE_FIRST) / 2;
+    if (index >= X86_MSR_MTRR_BASE0 && index <= X86_MSR_MTRR_MASK7) {
+        u32 i = (index - X86_MSR_MTRR_BASE0) / 2;
 
         return index % 2 == 0 ? &cpu->msr.mtrr_base[i] : &cpu->msr.mtrr_mask[i];
     }
-    if (index == MSR_MTRR_FIX64K)
+    if (index == X86_MSR_MTRR_FIX64K_00000)
         return &cpu->msr.mtrr_fixed[0];
-    if (index >= MSR_MTRR_FIX16K_FIRST && index <= MSR_MTRR_FIX16K_LAST)
-        return &cpu->msr.mtrr_fixed[1 + index - MSR_MTRR_FIX16K_FIRST];
-    if (index >= MSR_MTRR_FIX4K_FIRST && index <= MSR_MTRR_FIX4K_LAST)
-        return &cpu->msr.mtrr_fixed[3 + index - MSR_MTRR_FIX4K_FIRST];
+    if (index >= X86_MSR_MTRR_FIX16K_80000 && index <= X86_MSR_MTRR_FIX16K_A0000)
+        return &cpu->msr.mtrr_fixed[1 + index - X86_MSR_MTRR_FIX16K_80000];
+    if (index >= X86_MSR_MTRR_FIX4K_C0000 && index <= X86_MSR_MTRR_FIX4K_F8000)
+        return &cpu->msr.mtrr_fixed[3 + index - X86_MSR_MTRR_FIX4K_C0000];
     return NULL;
 }
 
@@ -175,7 +139,7 @@ static void msr_write_mtrr(struct cpu *cpu, u32 index, u64 *place, u64 value)
 {
     u64 reserved = ~cpu->physical_mask;
 
-    if (index >= MSR_MTRR_FIX64K) {
+    if (index >= X86_MSR_MTRR_FIX64K_00000) {
         if (!msr_memory_types_valid(value, false))
             msr_refuse(cpu);
     } else if (index % 2 == 0) {
@@ -200,13 +164,13 @@ static bool msr_read_amd(struct cpu *cpu, u32 index, u64 *ret_value)
         return true;
     }
     switch (index) {
-    case MSR_AMD_HWCR:
+    case X86_MSR_AMD_HWCR:
         *ret_value = HWCR_TSC_FREQ_SEL;
         return true;
-    case MSR_AMD_DE_CFG:
+    case X86_MSR_AMD_DE_CFG:
         *ret_value = DE_CFG_LFENCE_SERIALIZES;
         return true;
-    case MSR_AMD_SYSCFG:
+    case X86_MSR_AMD_SYSCFG:
     case MSR_AMD_NB_CFG:
     case MSR_AMD_INT_PENDING:
     case MSR_AMD_MMIO_CONF:
@@ -236,27 +200,27 @@ static u64 msr_read_gated(struct cpu *cpu, u32 index)
     bool intel = sys_vendor(cpu) == SYS_VENDOR_INTEL;
 
     switch (index) {
-    case MSR_SPEC_CTRL:
+    case X86_MSR_SPEC_CTRL:
         if (msr_has_spec_ctrl(cpu))
             return cpu->msr.spec_ctrl;
         break;
-    case MSR_ARCH_CAPABILITIES:
+    case X86_MSR_ARCH_CAPABILITIES:
         if (msr_cpuid(cpu, 7, 3, 29))
             return ARCH_CAPABILITIES_VALUE;
         break;
-    case MSR_TSC_ADJUST:
+    case X86_MSR_TSC_ADJUST:
         if (msr_cpuid(cpu, 7, 1, 1))
             return cpu->msr.tsc_adjust;
         break;
-    case MSR_TSC_AUX:
+    case X86_MSR_TSC_AUX:
         if (msr_cpuid(cpu, 0x80000001, 3, 27) || msr_cpuid(cpu, 7, 2, 22))
             return cpu->msr.tsc_aux;
         break;
-    case MSR_MISC_ENABLE:
+    case X86_MSR_MISC_ENABLE:
         if (intel)
             return cpu->msr.misc_enable;
         break;
-    case MSR_PLATFORM_ID:
+    case X86_MSR_PLATFORM_ID:
         if (intel)
             return 0;
         break;
@@ -281,23 +245,23 @@ u64 sys_rdmsr(struct cpu *cpu, u32 index)
     if (index >= MSR_LAST_BRANCH_FIRST && index <= MSR_LAST_BRANCH_LAST)
         return 0;
     switch (index) {
-    case MSR_TSC:
+    case X86_MSR_TSC:
         return sys_tsc(cpu);
-    case MSR_BIOS_SIGN_ID:
+    case X86_MSR_BIOS_SIGN_ID:
         return cpu->msr.bios_sign_id;
-    case MSR_MTRR_CAP:
+    case X86_MSR_MTRR_CAP:
         return MTRR_CAP_VALUE;
-    case MSR_MTRR_DEF_TYPE:
+    case X86_MSR_MTRR_DEF_TYPE:
         return cpu->msr.mtrr_def_type;
-    case MSR_PAT:
+    case X86_MSR_PAT:
         return cpu->msr.pat;
-    case MSR_MCG_CAP:
+    case X86_MSR_MCG_CAP:
         return 0; /* no banks */
-    case MSR_DEBUGCTL:
+    case X86_MSR_DEBUGCTL:
         return cpu->msr.debugctl;
-    case MSR_EFER:
+    case X86_MSR_EFER:
         return cpu->msr.efer;
-    case MSR_SFMASK:
+    case X86_MSR_SFMASK:
         return cpu->msr.sfmask;
     default:
         return msr_read_gated(cpu, index);
@@ -316,38 +280,38 @@ static void msr_write_tsc(struct cpu *cpu, u64 delta)
 static void msr_write_gated(struct cpu *cpu, u32 index, u64 value)
 {
     switch (index) {
-    case MSR_SPEC_CTRL:
+    case X86_MSR_SPEC_CTRL:
         if (!msr_has_spec_ctrl(cpu) || (value & ~(u64)SPEC_CTRL_BITS) != 0)
             msr_refuse(cpu);
         cpu->msr.spec_ctrl = value;
         return;
-    case MSR_PRED_CMD:
+    case X86_MSR_PRED_CMD:
         if (!msr_has_pred_cmd(cpu) || (value & ~1ull) != 0)
             msr_refuse(cpu);
         return;
-    case MSR_FLUSH_CMD:
+    case X86_MSR_FLUSH_CMD:
         if (!msr_cpuid(cpu, 7, 3, 28) || (value & ~1ull) != 0)
             msr_refuse(cpu);
         return;
-    case MSR_TSC_ADJUST:
+    case X86_MSR_TSC_ADJUST:
         if (!msr_cpuid(cpu, 7, 1, 1))
             msr_refuse(cpu);
         msr_write_tsc(cpu, value - cpu->msr.tsc_adjust);
         return;
-    case MSR_TSC_AUX:
+    case X86_MSR_TSC_AUX:
         if ((!msr_cpuid(cpu, 0x80000001, 3, 27) && !msr_cpuid(cpu, 7, 2, 22)) || value >> 32 != 0)
             msr_refuse(cpu);
         cpu->msr.tsc_aux = value;
         return;
-    case MSR_MISC_ENABLE:
+    case X86_MSR_MISC_ENABLE:
         if (sys_vendor(cpu) != SYS_VENDOR_INTEL)
             msr_refuse(cpu);
         cpu->msr.misc_enable = value | MISC_ENABLE_READ_ONLY;
         return;
-    case MSR_PLATFORM_ID:
-    case MSR_MTRR_CAP:
-    case MSR_MCG_CAP:
-    case MSR_ARCH_CAPABILITIES:
+    case X86_MSR_PLATFORM_ID:
+    case X86_MSR_MTRR_CAP:
+    case X86_MSR_MCG_CAP:
+    case X86_MSR_ARCH_CAPABILITIES:
         msr_refuse(cpu);
     default:
         cpu_device_access(cpu, EXIT_MSR_WRITE, index, 8, value);
@@ -358,17 +322,17 @@ static void msr_write_gated(struct cpu *cpu, u32 index, u64 value)
 static bool msr_write_checked(struct cpu *cpu, u32 index, u64 value)
 {
     switch (index) {
-    case MSR_PAT:
+    case X86_MSR_PAT:
         if (!msr_memory_types_valid(value, true))
             msr_refuse(cpu);
         cpu->msr.pat = value;
         return true;
-    case MSR_MTRR_DEF_TYPE:
+    case X86_MSR_MTRR_DEF_TYPE:
         if ((value & ~(u64)MTRR_DEF_TYPE_BITS) != 0 || !msr_memory_types_valid(value & 0xff, false))
             msr_refuse(cpu);
         cpu->msr.mtrr_def_type = value;
         return true;
-    case MSR_DEBUGCTL:
+    case X86_MSR_DEBUGCTL:
         if ((value & ~(u64)DEBUGCTL_BITS) != 0)
             msr_refuse(cpu);
         cpu->msr.debugctl = value;
@@ -397,17 +361,17 @@ void sys_wrmsr(struct cpu *cpu, u32 index, u64 value)
     if (msr_write_checked(cpu, index, value) || msr_write_amd(cpu, index))
         return;
     switch (index) {
-    case MSR_TSC:
+    case X86_MSR_TSC:
         msr_write_tsc(cpu, value - sys_tsc(cpu));
         return;
-    case MSR_BIOS_UPDATE:
-    case MSR_BIOS_SIGN_ID:
+    case X86_MSR_BIOS_UPDATE:
+    case X86_MSR_BIOS_SIGN_ID:
         /* Software clears the latter before it asks for the microcode's version by CPUID. */
         return;
-    case MSR_EFER:
+    case X86_MSR_EFER:
         sys_write_efer(cpu, value);
         return;
-    case MSR_SFMASK:
+    case X86_MSR_SFMASK:
         cpu->msr.sfmask = (u32)value;
         return;
     default:
