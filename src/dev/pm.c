@@ -14,9 +14,16 @@
 enum { PM_TIMER_HZ = 3579545, NS_PER_SECOND = 1000000000, CARRY_BIT = 31 };
 enum { GPE_STATUS_OFFSET = PM_GPE0_OFFSET, GPE_ENABLE_OFFSET = PM_GPE0_OFFSET + 4 };
 
-enum pm1_event { PM1_TMR = 1 << 0, PM1_GBL = 1 << 5, PM1_PWRBTN = 1 << 8, PM1_WAK = 1 << 15 };
+enum pm1_event {
+    PM1_TMR = 1 << 0,
+    PM1_GBL = 1 << 5,
+    PM1_PWRBTN = 1 << 8,
+    PM1_RTC = 1 << 10,
+    PM1_WAK = 1 << 15
+};
 enum { PM1_STATUS_BITS = PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_WAK };
-enum { PM1_ENABLE_BITS = PM1_TMR | PM1_GBL | PM1_PWRBTN };
+/* The RTC never wakes this machine, but drivers check that they could arm it. */
+enum { PM1_ENABLE_BITS = PM1_TMR | PM1_GBL | PM1_PWRBTN | PM1_RTC };
 enum pm1_control { PM1_SCI_EN = 1 << 0, PM1_GBL_RLS = 1 << 2, PM1_SLP_EN = 1 << 13 };
 enum { PM1_SLP_TYP_SHIFT = 10, PM1_CONTROL_BITS = 7 << PM1_SLP_TYP_SHIFT | 1 << 1 };
 

@@ -77,13 +77,13 @@ static void test_power_button(void **state)
     out8(&bench.bus, PM_SMI_PORT, PM_ACPI_ENABLE);
     assert_int_equal(get(CONTROL, 2), 1);
     put(ENABLE, 2, 0xffff);
-    assert_int_equal(get(ENABLE, 2), 0x121);
+    assert_int_equal(get(ENABLE, 2), 0x521);
     pm_press_power_button(bench.pm);
     assert_true(bench.sci.level);
     assert_int_equal(get(STATUS, 2), 0x100);
     put(STATUS, 2, 0x100);
     assert_false(bench.sci.level);
-    assert_int_equal(get(STATUS, 4), 0x1210000);
+    assert_int_equal(get(STATUS, 4), 0x5210000);
 }
 
 static void test_sleep(void **state)
