@@ -68,8 +68,8 @@ void op_build(struct cpu *cpu, struct op *op, const struct insn *insn, struct op
     if (!system && !(insn->prefixes & INSN_LOCK) && !(memory && op->address == OP_ADDRESS_NONE) &&
         (op_select_alu(op, insn) || op_select_move(op, insn) || op_select_shift(op, insn) ||
          op_select_flow(op, insn, mode))) {
-        /* The slow ways of memory forms may need it in full. */
-        if (memory)
+        /* The slow ways of what touches memory or jumps by a register may need it in full. */
+        if (memory || insn->op == OP_RET || insn->op == OP_CALL_IND || insn->op == OP_JMP_IND)
             op->full = full;
         return;
     }
