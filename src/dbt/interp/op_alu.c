@@ -210,9 +210,11 @@ static const op_run unary_runs[][2][4] = {
 
 static bool select_unary(struct op *op, const struct insn *insn)
 {
-    op->run = unary_runs[insn->op - OP_INC][insn->has_memory][fast_size(insn, 0)];
-    if (!insn->has_memory)
-        op->dst = fast_register(insn, insn->rm, insn_operand_bytes(insn, 0));
+    struct fast_operand d;
+    if (!fast_operand(insn, 0, &d))
+        return false;
+    op->dst = d.reg;
+    op->run = unary_runs[insn->op - OP_INC][d.kind == FAST_MEMORY][fast_size(insn, 0)];
     return op->run != NULL;
 }
 
