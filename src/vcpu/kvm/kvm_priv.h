@@ -1,7 +1,7 @@
 /*
  * vcpu/kvm/kvm_priv.h - the engine's parts: the VM (kvm.c), a vCPU's run loop (kvm_vcpu.c), what
- * its exits mean (kvm_exit.c), its registers (kvm_state.c), and single instructions done by the
- * interpreter (kvm_step.c).
+ * its exits mean (kvm_exit.c), its registers (kvm_state.c, kvm_msr.c), and single instructions done
+ * by the interpreter (kvm_step.c).
  */
 #ifndef VCPU_KVM_KVM_PRIV_H
 #define VCPU_KVM_KVM_PRIV_H
@@ -69,7 +69,8 @@ struct kvm_vcpu {
     bool window_stale; /* what the page says about taking interrupts is not true any more */
     bool is_halted;    /* KVM_LAPIC_USER: the last exit was HLT */
     struct kvm_access access; /* total_bytes 0: none */
-    struct cpu *cpu;          /* owned: the interpreter, once it was needed; */
+    struct cpu *cpu;          /* owned: the interpreter, once it was needed */
+    u64 stepped_count;        /* instructions that it did */
     bool is_stepping;         /* in it: its exit is the one the machine answers */
 };
 
@@ -95,6 +96,11 @@ void kvm_vcpu_close(struct kvm_vcpu *kvm);
 void kvm_state_get(struct kvm_vcpu *kvm, struct x86_state *ret_state);
 /* IS_WHOLE: also time, activity and (in the kernel) the local APIC, which is reset. */
 int kvm_state_set(struct kvm_vcpu *kvm, const struct x86_state *state, bool is_whole);
+/* MSRs that struct x86_state has and KVM too; EFER and IA32_APIC_BASE go with the control
+ * registers. */
+void kvm_msrs_get(struct kvm_vcpu *kvm, struct x86_msrs *msrs);
+int kvm_msrs_set(struct kvm_vcpu *kvm, const struct x86_msrs *msrs);
+void kvm_tsc_set(struct kvm_vcpu *kvm, u64 tsc);
 /* Brings vcpu.tsc_offset up to date. */
 void kvm_tsc_follow(struct kvm_vcpu *kvm);
 
