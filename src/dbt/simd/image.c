@@ -14,7 +14,7 @@
 #include "dbt/simd/simd_priv.h"
 
 #define XCOMP_COMPACTED BIT(63)
-enum { FX_BYTES = 512, HEADER_BYTES = 64 };
+enum { FX_BYTES = 512, FX_ALIGN = 16, HEADER_BYTES = 64 };
 
 /* How many of the sixteen vector registers the current mode reaches. */
 static unsigned vector_count(const struct cpu *cpu)
@@ -56,6 +56,8 @@ static gva_t image_linear(struct cpu *cpu, const struct insn *insn, size_t bytes
                           enum cpu_access access)
 {
     gva_t gva = insn_linear(cpu, insn, bytes, access);
+    if (align == FX_ALIGN)
+        simd_align_check(cpu, gva, 3);
     if ((gva & (align - 1)) != 0)
         cpu_raise_error(cpu, X86_GP, 0);
     return gva;
@@ -72,7 +74,7 @@ static void mxcsr_check(struct cpu *cpu, const u8 *image)
 void simd_run_fxsave(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
 {
     u8 *image = cpu->simd->bounce;
-    gva_t gva = image_linear(cpu, insn, FX_BYTES, 16, ACCESS_WRITE);
+    gva_t gva = image_linear(cpu, insn, FX_BYTES, FX_ALIGN, ACCESS_WRITE);
 
     mmu_probe(cpu, gva, FX_BYTES, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
     simd_capture(cpu);
@@ -84,7 +86,7 @@ void simd_run_fxsave(struct cpu *cpu, const struct insn *insn, const struct simd
 void simd_run_fxrstor(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
 {
     u8 *image = cpu->simd->bounce;
-    gva_t gva = image_linear(cpu, insn, FX_BYTES, 16, ACCESS_READ);
+    gva_t gva = image_linear(cpu, insn, FX_BYTES, FX_ALIGN, ACCESS_READ);
 
     simd_memory_read(cpu, gva, image, FX_BYTES);
     mxcsr_check(cpu, image);

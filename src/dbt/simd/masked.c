@@ -22,6 +22,27 @@ static u32 sign_bitmap(const u8 *vector, unsigned bytes, unsigned element_bytes)
     return bitmap;
 }
 
+/* One element. These instructions are not alignment-checked: then single bytes, which cannot fail
+ * it. */
+static void element_read(struct cpu *cpu, gva_t gva, void *to, unsigned bytes)
+{
+    unsigned step = cpu->align_check ? 1 : bytes;
+    for (unsigned i = 0; i < bytes; i += step) {
+        u64 value = mmu_read(cpu, gva + i, step);
+        simd_copy((u8 *)to + i, &value, step);
+    }
+}
+
+static void element_write(struct cpu *cpu, gva_t gva, const void *from, unsigned bytes)
+{
+    unsigned step = cpu->align_check ? 1 : bytes;
+    for (unsigned i = 0; i < bytes; i += step) {
+        u64 value = 0;
+        simd_copy(&value, (const u8 *)from + i, step);
+        mmu_write(cpu, gva + i, step, value);
+    }
+}
+
 /* ---- VMASKMOV ---- */
 
 /* 4 or 8: VMASKMOVPD is the odd one of each pair, VPMASKMOV goes by W. */
@@ -68,8 +89,8 @@ static void masked_load(struct cpu *cpu, const struct insn *insn, const struct m
     simd_zero(bounce, 32);
     for (u32 left = masked->bitmap; left != 0; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctz(left);
-        u64 value = mmu_read(cpu, masked_linear(cpu, insn, masked, i), masked->element_bytes);
-        simd_copy(bounce + i * masked->element_bytes, &value, masked->element_bytes);
+        element_read(cpu, masked_linear(cpu, insn, masked, i), bounce + i * masked->element_bytes,
+                     masked->element_bytes);
     }
 }
 
@@ -84,9 +105,8 @@ static void masked_store(struct cpu *cpu, const struct insn *insn, const struct 
     }
     for (u32 left = masked->bitmap; left != 0; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctz(left);
-        u64 value = 0;
-        simd_copy(&value, bounce + i * masked->element_bytes, masked->element_bytes);
-        mmu_write(cpu, masked_linear(cpu, insn, masked, i), masked->element_bytes, value);
+        element_write(cpu, masked_linear(cpu, insn, masked, i), bounce + i * masked->element_bytes,
+                      masked->element_bytes);
     }
 }
 
@@ -120,10 +140,14 @@ void simd_run_maskmov(struct cpu *cpu, const struct insn *insn, const struct sim
     unsigned bytes = insn->desc->class == CLASS_MMX ? 8 : 16;
     u64 offset = offset_cut(insn, cpu->gpr[X86_RDI]);
 
-    if (insn->desc->class == CLASS_MMX)
-        simd_wait(cpu);
+    /* The MMX form takes a pending #MF and enters MMX mode before it looks at memory. */
+    if (insn->desc->class == CLASS_MMX && simd_wait(cpu)) {
+        u32 ignored;
+        __asm__ volatile("movd %%mm0, %0" : "=r"(ignored));
+    }
     gva_t gva = seg_linear(cpu, (enum x86_segment)insn->segment, offset, bytes, ACCESS_WRITE);
 
+    simd_align_check(cpu, gva, 7);
     u8 *host = mmu_host(cpu, gva, bytes, ACCESS_WRITE);
     if (host != NULL) {
         simd_call(cpu, insn, plan, host);
@@ -197,8 +221,8 @@ void simd_run_gather(struct cpu *cpu, const struct insn *insn, const struct simd
         if (active >> i & 1) {
             if (i != 0) /* the element may fault or leave to the machine */
                 gather_publish(cpu, insn, &gather);
-            u64 value = mmu_read(cpu, gather_linear(cpu, insn, &gather, i), step);
-            simd_copy(gather.destination + i * step, &value, step);
+            element_read(cpu, gather_linear(cpu, insn, &gather, i), gather.destination + i * step,
+                         step);
         }
         simd_zero(gather.mask + i * step, step);
     }

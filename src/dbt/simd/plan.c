@@ -82,6 +82,15 @@ static u8 plan_runner(const struct insn *insn)
     }
 }
 
+/* What alignment checking wants of an operand: vectors of 32 bytes count as two of 16, and the ten
+ * bytes of an x87 number as eight. */
+static u8 plan_check_mask(unsigned bytes)
+{
+    if (bytes > 16)
+        return 15;
+    return bytes == 10 ? 7 : (u8)(bytes - (bytes != 0));
+}
+
 static void plan_describe(struct simd_plan *plan, const struct insn *insn)
 {
     plan->gate = plan_gate(insn);
@@ -99,7 +108,10 @@ static void plan_describe(struct simd_plan *plan, const struct insn *insn)
         plan->waits = plan->gate == GATE_MMX || insn->op == OP_X87 || insn->op == OP_FLDCW ||
                       insn->desc->operand[0].kind == OPERAND_P;
         plan->writes = (insn_memory_access(insn) & ACCESS_W) != 0;
-        if ((insn->desc->attr & ATTR_ALIGNED) != 0 && plan->bytes != 0)
+        plan->check_mask = plan_check_mask(plan->bytes);
+        /* Not every processor wants SHA operands aligned: the host's own refusal decides. */
+        if ((insn->desc->attr & ATTR_ALIGNED) != 0 && plan->bytes != 0 &&
+            insn->desc->feature != FEATURE_SHA)
             plan->align_mask = (u8)(plan->bytes - 1);
     }
 }
@@ -127,7 +139,8 @@ static bool plan_equal(const struct simd *simd, const struct simd_plan *a,
 {
     if (a->fop != b->fop || a->code_bytes != b->code_bytes || a->gate != b->gate ||
         a->runner != b->runner || a->bytes != b->bytes || a->align_mask != b->align_mask ||
-        a->writes != b->writes || a->tracks != b->tracks || a->waits != b->waits)
+        a->check_mask != b->check_mask || a->writes != b->writes || a->tracks != b->tracks ||
+        a->waits != b->waits)
         return false;
     for (unsigned i = 0; i < b->code_bytes; i++) {
         if (simd->code.write[a->code + i] != code[i])

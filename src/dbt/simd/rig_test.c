@@ -17,6 +17,7 @@
 u8 *rig_memory;
 struct cpu *rig_cpu;
 unsigned rig_device_exits;
+bool rig_checks_alignment;
 
 /* ---- the host's execution ---- */
 
@@ -58,7 +59,7 @@ __asm__(".text\n"
         "mov %r13, native_frame+936(%rip); mov %r14, native_frame+944(%rip)\n"
         "mov %r15, native_frame+952(%rip)\n"
         "mov native_frame+968(%rip), %rsp\n"
-        "pushfq; pop native_frame+960(%rip); cld\n"
+        "pushfq; pop native_frame+960(%rip); pushq $2; popfq\n"
         "mov $7, %eax; xor %edx, %edx\n"
         "xsave64 native_frame(%rip)\n"
         "fninit\n"
@@ -74,6 +75,7 @@ static volatile unsigned native_trap;
 
 static void on_trap(int number, siginfo_t *info, void *context)
 {
+    __asm__ volatile("pushq $2; popfq" : : : "cc"); /* the test may have set AC */
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     u64 pc = (u64)regs[REG_RIP], sp = (u64)regs[REG_RSP], result = (u64)regs[REG_RAX];
 
@@ -150,6 +152,14 @@ NO_VECTOR static void toy_exit(struct cpu *cpu, gva_t gva)
     }
 }
 
+/* As the engine's MMU does, for the sizes that it knows to be numbers. */
+NO_VECTOR static void toy_watch(struct cpu *cpu, gva_t gva, size_t bytes)
+{
+    bool natural = bytes == 2 || bytes == 4 || bytes == 8;
+    if (cpu->align_check && natural && (gva & (bytes - 1)) != 0)
+        cpu_raise_error(cpu, X86_AC_FAULT, 0);
+}
+
 NO_VECTOR void mmu_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access,
                          enum cpu_privilege privilege)
 {
@@ -160,6 +170,7 @@ NO_VECTOR void mmu_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_acce
 
 NO_VECTOR u8 *mmu_host(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
 {
+    toy_watch(cpu, gva, bytes);
     mmu_probe(cpu, gva, bytes, access, PRIVILEGE_KERNEL);
     bool plain = gva + bytes <= (u64)(uintptr_t)rig_memory + RIG_DEVICE;
     return plain && (gva & 4095) + bytes <= RIG_PAGE ? (u8 *)(uintptr_t)gva : NULL;
@@ -167,6 +178,7 @@ NO_VECTOR u8 *mmu_host(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access
 
 NO_VECTOR void mmu_read_bytes(struct cpu *cpu, gva_t gva, void *to, size_t bytes)
 {
+    toy_watch(cpu, gva, bytes);
     mmu_probe(cpu, gva, bytes, ACCESS_READ, PRIVILEGE_KERNEL);
     toy_exit(cpu, gva);
     simd_copy(to, (const void *)(uintptr_t)gva, bytes);
@@ -174,6 +186,7 @@ NO_VECTOR void mmu_read_bytes(struct cpu *cpu, gva_t gva, void *to, size_t bytes
 
 NO_VECTOR void mmu_write_bytes(struct cpu *cpu, gva_t gva, const void *from, size_t bytes)
 {
+    toy_watch(cpu, gva, bytes);
     mmu_probe(cpu, gva, bytes, ACCESS_WRITE, PRIVILEGE_KERNEL);
     toy_exit(cpu, gva);
     simd_copy((void *)(uintptr_t)gva, from, bytes);
@@ -245,6 +258,7 @@ void rig_simd(const u8 *bytes, unsigned count, struct rig_regs *regs)
     memcpy(cpu->xsave, regs->xsave, sizeof(cpu->xsave));
     memcpy(cpu->gpr, regs->gpr, sizeof(cpu->gpr));
     cpu->rflags = regs->rflags;
+    cpu->align_check = (regs->rflags & X86_AC) != 0;
     cpu->fault.vector = RIG_NO_TRAP;
     cpu->fault.error = 0;
     simd_once(cpu, &insn);
@@ -273,6 +287,7 @@ void rig_catch_traps(void)
     sigaction(SIGFPE, &action, NULL);
     sigaction(SIGILL, &action, NULL);
     sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
 }
 
 int rig_setup(void **state)
@@ -360,6 +375,8 @@ void rig_randomize(struct rig_regs *regs, bool unmasked)
     for (unsigned i = 0; i < X86_GPR_COUNT; i++)
         regs->gpr[i] = random_operand();
     regs->rflags = X86_FLAG_FIXED | X86_IF | (rig_random() & X86_ARITH_FLAGS);
+    if (rig_checks_alignment)
+        regs->rflags |= X86_AC;
     u8 *image = regs->xsave;
     u16 fcw = (u16)(0x40 | (rig_random() & 0xf00) | 0x3f);
     u32 mxcsr = (u32)(MXCSR_DEFAULT | (rig_random() & 0xe07f));

@@ -28,6 +28,8 @@ extern u8 *rig_memory; /* RIG_BYTES, page aligned */
 extern struct cpu *rig_cpu;
 extern unsigned rig_device_exits; /* makes this many device accesses leave through cpu_exit first */
 
+extern bool rig_checks_alignment; /* rig_randomize sets EFLAGS.AC */
+
 int rig_setup(void **state);
 int rig_teardown(void **state);
 /* cmocka catches SIGFPE and others itself: each test calls this first. */

@@ -295,6 +295,7 @@ static void test_random_bytes(void **state)
 {
     static const u8 starts[] = {0x0f, 0x0f, 0x66, 0xf2, 0xf3, 0xc4, 0xc5, 0xd8, 0xd9,
                                 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf, 0x48, 0x67, 0x9b};
+    u64 cr0 = rig_cpu->cr0;
     unsigned ran = 0;
 
     rig_catch_traps();
@@ -317,12 +318,14 @@ static void test_random_bytes(void **state)
         }
         rig_cpu->code_bytes = (u8[]){2, 4, 8, 8}[rig_random() % 4];
         rig_device_exits = rig_random() % 4;
+        rig_cpu->cr0 = (cr0 & ~(u64)X86_CR0_NE) | (rig_random() & X86_CR0_NE);
         if (decode(code, 15, rig_cpu->code_bytes, &insn) == DECODE_OK && simd_handles(&insn)) {
             rig_simd(code, insn.length, &regs);
             ran++;
         }
     }
     rig_cpu->code_bytes = 8;
+    rig_cpu->cr0 = cr0;
     rig_device_exits = 0;
     assert_true(ran > 20000);
 }

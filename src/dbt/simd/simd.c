@@ -112,17 +112,18 @@ static __attribute__((noinline)) void call_trapped(struct cpu *cpu, const struct
         trap_raise(cpu, trap);
 }
 
-void simd_wait(struct cpu *cpu)
+bool simd_wait(struct cpu *cpu)
 {
     enum { FSW_ES = 0x80 };
     u16 status;
 
     __asm__ volatile("fnstsw %0" : "=a"(status));
-    if (likely((status & FSW_ES) == 0) || (cpu->cr0 & X86_CR0_NE) == 0)
-        return;
+    if (likely((status & FSW_ES) == 0))
+        return true;
     /* A store that is being finished may itself have made the exception pending. */
-    if (!simd_store_resumed(cpu))
+    if ((cpu->cr0 & X86_CR0_NE) != 0 && !simd_store_resumed(cpu))
         cpu_raise(cpu, X86_MF);
+    return false;
 }
 
 void simd_track(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
@@ -247,8 +248,10 @@ static __attribute__((noinline)) void run_bounced(struct cpu *cpu, const struct 
     struct simd *simd = cpu->simd;
 
     if (!plan->writes) {
-        simd_memory_read(cpu, gva, simd->bounce, plan->bytes);
-        simd_call(cpu, insn, plan, simd->bounce);
+        /* As far from alignment as the operand itself, for hosts that look at it (SHA). */
+        u8 *bounce = simd->bounce + (gva & 31);
+        simd_memory_read(cpu, gva, bounce, plan->bytes);
+        simd_call(cpu, insn, plan, bounce);
         return;
     }
     mmu_probe(cpu, gva, plan->bytes, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
@@ -278,6 +281,7 @@ static void run_thunk(struct cpu *cpu, const struct insn *insn, const struct sim
     gva_t gva = insn_linear(cpu, insn, plan->bytes, access);
     if (unlikely((gva & plan->align_mask) != 0))
         cpu_raise_error(cpu, X86_GP, 0);
+    simd_align_check(cpu, gva, plan->check_mask);
     u8 *host = mmu_host(cpu, gva, plan->bytes, access);
     if (likely(host != NULL))
         simd_call(cpu, insn, plan, host);

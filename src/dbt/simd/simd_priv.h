@@ -50,7 +50,8 @@ struct simd_plan {
     u8 gate;       /* enum simd_gate */
     u8 runner;     /* enum simd_runner */
     u8 bytes;      /* of the thunk's memory operand; 0: none */
-    u8 align_mask; /* address bits that must be 0 */
+    u8 align_mask; /* address bits that must be 0 (#GP) */
+    u8 check_mask; /* and with alignment checking on (#AC) */
     u8 writes;     /* the memory operand is written (else read) */
     u8 tracks;     /* a non-control x87 instruction: moves the last-instruction pointers */
     u8 waits;      /* takes a pending #MF before it looks at its memory operand */
@@ -135,11 +136,20 @@ static inline void simd_vector_set(struct cpu *cpu, unsigned reg, const void *fr
  * accesses as wide as devices like them. A write must have been probed. */
 void simd_memory_read(struct cpu *cpu, gva_t gva, void *to, size_t bytes);
 void simd_memory_write(struct cpu *cpu, gva_t gva, const void *from, size_t bytes);
+/* #AC when alignment checking is on and GVA has bits of MASK. */
+static inline void simd_align_check(struct cpu *cpu, gva_t gva, u64 mask)
+{
+    if (unlikely(cpu->align_check) && (gva & mask) != 0)
+        cpu_raise_error(cpu, X86_AC_FAULT, 0);
+}
+
 /* Runs PLAN's thunk on MEMORY; raises what it trapped. */
 void simd_call(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan,
                void *memory);
-/* Raises a pending #MF, for instructions whose memory accesses come after it. */
-void simd_wait(struct cpu *cpu);
+/* Raises a pending #MF, for instructions whose memory accesses come after it. True when none is
+ * pending; false when one is and must be ignored, so that only a thunk may run a waiting
+ * instruction. */
+bool simd_wait(struct cpu *cpu);
 /* Moves the last-instruction registers to INSN. */
 void simd_track(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan);
 /* Whether the bounce buffer holds the finished result of this very instruction, whose store the

@@ -274,12 +274,11 @@ static void test_table(bool unmasked, u64 (*place)(const struct insn_desc *desc)
     assert_int_equal(failed, 0);
 }
 
-/* Mostly aligned, so that aligned forms get somewhere; else anywhere in the first page. The manual
- * wants SHA operands aligned, and simd does, but not every host checks it. */
+/* Mostly aligned, so that aligned forms get somewhere; else anywhere in the first page. */
 static u64 place_in_page(const struct insn_desc *desc)
 {
     u64 offset = 128 + rig_random() % 2048;
-    return rig_random() % 4 != 0 || desc->feature == FEATURE_SHA ? offset & ~31ull : offset;
+    return rig_random() % 4 != 0 ? offset & ~31ull : offset;
 }
 
 static void test_masked(void **state)
@@ -295,7 +294,7 @@ static void test_unmasked(void **state)
 /* Over the boundary of the two plain pages. */
 static u64 place_across(const struct insn_desc *desc)
 {
-    return RIG_PAGE - (desc->feature == FEATURE_SHA ? 16 : rig_random() % 32);
+    return RIG_PAGE - rig_random() % 32;
 }
 
 static void test_across_pages(void **state)
@@ -323,7 +322,7 @@ static u64 place_at_edge(const struct insn_desc *desc)
 {
     /* Hosts may touch the x87 state before MASKMOVQ's fault, and need not fault for bytes masked
      * off. */
-    if (desc->feature == FEATURE_SHA || desc->op == OP_MASKMOV)
+    if (desc->op == OP_MASKMOV)
         return 128;
     return RIG_ABSENT - rig_random() % 48;
 }
@@ -332,6 +331,15 @@ static void test_absent_page(void **state)
 {
     test_table(false, place_at_edge);
     test_table(true, place_at_edge);
+}
+
+/* With EFLAGS.AC. */
+static void test_alignment_checked(void **state)
+{
+    rig_checks_alignment = true;
+    test_table(false, place_in_page);
+    test_table(true, place_at_edge);
+    rig_checks_alignment = false;
 }
 
 /* The same code in 32-bit mode. */
@@ -376,10 +384,10 @@ static void test_legacy_fields(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_masked),        cmocka_unit_test(test_unmasked),
-        cmocka_unit_test(test_across_pages),  cmocka_unit_test(test_device),
-        cmocka_unit_test(test_absent_page),   cmocka_unit_test(test_legacy_mode),
-        cmocka_unit_test(test_legacy_fields),
+        cmocka_unit_test(test_masked),       cmocka_unit_test(test_unmasked),
+        cmocka_unit_test(test_across_pages), cmocka_unit_test(test_device),
+        cmocka_unit_test(test_absent_page),  cmocka_unit_test(test_alignment_checked),
+        cmocka_unit_test(test_legacy_mode),  cmocka_unit_test(test_legacy_fields),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

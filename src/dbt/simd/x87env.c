@@ -22,7 +22,7 @@
 
 enum { ENV_FIP = 12, ENV_FCS = 16, ENV_FDP = 20, ENV_FDS = 24, ENV_BYTES = 28 };
 enum { ENV16_FIP = 6, ENV16_FCS = 8, ENV16_FDP = 10, ENV16_FDS = 12, ENV16_BYTES = 14 };
-enum { ST_BYTES = 80 };
+enum { ST_BYTES = 80, ENV_ALIGN_MASK = 3 };
 
 static bool env_is_real(const struct cpu *cpu)
 {
@@ -94,6 +94,7 @@ void simd_run_fstenv(struct cpu *cpu, const struct insn *insn, const struct simd
     unsigned bytes = env_bytes(insn);
     gva_t gva = insn_linear(cpu, insn, bytes, ACCESS_WRITE);
 
+    simd_align_check(cpu, gva, ENV_ALIGN_MASK);
     mmu_probe(cpu, gva, bytes, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
     if (!simd_store_resumed(cpu)) {
         __asm__ volatile("fnstenv (%0)" : : "r"(image) : "memory"); /* masks all exceptions */
@@ -109,6 +110,7 @@ void simd_run_fsave(struct cpu *cpu, const struct insn *insn, const struct simd_
     unsigned bytes = env_bytes(insn);
     gva_t gva = insn_linear(cpu, insn, bytes + ST_BYTES, ACCESS_WRITE);
 
+    simd_align_check(cpu, gva, ENV_ALIGN_MASK);
     mmu_probe(cpu, gva, bytes + ST_BYTES, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
     if (!simd_store_resumed(cpu)) {
         __asm__ volatile("fnsave (%0)" : : "r"(image) : "memory"); /* and resets the x87 */
@@ -127,7 +129,9 @@ void simd_run_fldenv(struct cpu *cpu, const struct insn *insn, const struct simd
     unsigned bytes = env_bytes(insn);
 
     simd_wait(cpu);
-    simd_memory_read(cpu, insn_linear(cpu, insn, bytes, ACCESS_READ), image, bytes);
+    gva_t gva = insn_linear(cpu, insn, bytes, ACCESS_READ);
+    simd_align_check(cpu, gva, ENV_ALIGN_MASK);
+    simd_memory_read(cpu, gva, image, bytes);
     struct simd_pointers last = env_from_guest(cpu, insn, image);
     simd_call(cpu, insn, plan, image);
     cpu->simd->last = last;
@@ -140,6 +144,7 @@ void simd_run_frstor(struct cpu *cpu, const struct insn *insn, const struct simd
 
     simd_wait(cpu);
     gva_t gva = insn_linear(cpu, insn, bytes + ST_BYTES, ACCESS_READ);
+    simd_align_check(cpu, gva, ENV_ALIGN_MASK);
 
     /* The registers end up behind 28 bytes of environment in either format. */
     simd_memory_read(cpu, gva, image, bytes);
