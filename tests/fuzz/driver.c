@@ -1,5 +1,6 @@
 /*
  * tests/fuzz/driver.c - runs a fuzzer on mutated seeds, without coverage: driver [ROUNDS [SEED]].
+ * With --seeds FOLDER it writes the seeds there instead, for a fuzzer that starts from a corpus.
  *
  * The generator is seeded with a constant, so a finding can be had again; the round is printed
  * before the process dies.
@@ -75,8 +76,26 @@ static size_t mutate(u8 *data, size_t bytes)
     return bytes;
 }
 
+static int write_seeds(const char *folder)
+{
+    static u8 seed[FUZZ_INPUT_MAX_BYTES];
+    size_t bytes;
+    for (unsigned i = 0; (bytes = fuzz_seed(i, seed)) > 0; i++) {
+        char path[512];
+        snprintf(path, sizeof(path), "%s/seed-%u", folder, i);
+        FILE *file = fopen(path, "w");
+        if (file == NULL || fwrite(seed, 1, bytes, file) != bytes || fclose(file) != 0) {
+            perror(path);
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "--seeds") == 0)
+        return write_seeds(argv[2]);
     static u8 seed[FUZZ_INPUT_MAX_BYTES], input[FUZZ_INPUT_MAX_BYTES];
     u64 rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : ROUNDS;
     unsigned seed_count = 0;

@@ -134,8 +134,14 @@ static void capabilities_walk(struct driver *driver)
 
 bool driver_init(struct driver *driver, struct virtio_dev *vdev)
 {
-    *driver = (struct driver){.vdev = vdev};
-    driver->ram = alloc_zero(DRIVER_RAM_BYTES);
+    return driver_init_at(driver, vdev, NULL);
+}
+
+bool driver_init_at(struct driver *driver, struct virtio_dev *vdev, void *ram)
+{
+    *driver = (struct driver){.vdev = vdev, .ram = ram, .owns_ram = ram == NULL};
+    if (driver->owns_ram)
+        driver->ram = alloc_zero(DRIVER_RAM_BYTES);
     mem_init(&driver->mem);
     bus_init(&driver->bus);
     vm_clock_init(&driver->clock);
@@ -162,7 +168,8 @@ void driver_fini(struct driver *driver)
 {
     pci_bus_free(driver->pci);
     mem_fini(&driver->mem);
-    alloc_free(driver->ram);
+    if (driver->owns_ram)
+        alloc_free(driver->ram);
 }
 
 /* ---- starting the device ---- */

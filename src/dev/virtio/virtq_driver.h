@@ -36,7 +36,8 @@ struct driver_segment {
 };
 
 struct driver {
-    u8 *ram; /* owned */
+    u8 *ram;       /* DRIVER_RAM_BYTES */
+    bool owns_ram;
     struct mem mem;
     struct bus bus;
     struct vm_clock clock;
@@ -52,7 +53,8 @@ struct driver {
     bool intx;
 };
 
-/* Builds the machine around VDEV; false when memory is exhausted. */
+/* Builds the machine around VDEV; false when memory is exhausted. RAM may be NULL: then it is made. */
+bool driver_init_at(struct driver *driver, struct virtio_dev *vdev, void *ram);
 bool driver_init(struct driver *driver, struct virtio_dev *vdev);
 void driver_fini(struct driver *driver);
 
