@@ -18,6 +18,7 @@ static u8 *armed_ram;
 static size_t armed_bytes;
 static unsigned faults_left; /* an input must end: after this many the memory holds still */
 static u64 generator, total_count;
+static unsigned change_rate; /* one access in this many */
 
 static u64 next(void)
 {
@@ -32,7 +33,7 @@ static void change(u8 *at)
     static const u64 edges[] = {0, 1, 2, 4, 16, 0x1000, 0x3ffff0, 0xffff, UINT32_MAX, UINT64_MAX};
     u64 value = next() % 2 ? edges[next() % ARRAY_LEN(edges)] : next();
     size_t bytes = (size_t)1 << next() % 4;
-    if (next() % 4 == 0 && (size_t)(at - armed_ram) + bytes <= armed_bytes)
+    if (next() % change_rate == 0 && (size_t)(at - armed_ram) + bytes <= armed_bytes)
         memcpy(at, &value, bytes);
 }
 
@@ -76,7 +77,8 @@ void ram_fault_arm(u8 *ram, size_t bytes, u64 seed)
     struct sigaction step = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &fault, NULL);
     sigaction(SIGTRAP, &step, NULL);
-    generator = seed | 1;
+    generator = (seed + 1) * 0x9e3779b97f4a7c15ull;
+    change_rate = 4u << next() % 6;
     faults_left = FAULTS_MAX;
     armed_ram = ram;
     armed_bytes = bytes;

@@ -64,12 +64,21 @@ static u64 take(struct input *input, unsigned bytes)
 
 /* ---- back ends ---- */
 
+/* What a device hands over for I/O without a copy lies in guest RAM. */
+static void check_in_ram(const struct world *world, const void *data, size_t bytes)
+{
+    size_t at = (size_t)((const u8 *)data - world->driver.ram);
+    assert(bytes > 0 && at < DRIVER_RAM_BYTES && bytes <= DRIVER_RAM_BYTES - at);
+}
+
 static void disk_submit(struct blk *blk, struct blk_req *req)
 {
     struct world *world = container_of(blk, struct world, blk);
     u64 bytes = 0;
-    for (unsigned i = 0; i < req->segment_count; i++)
+    for (unsigned i = 0; i < req->segment_count; i++) {
+        check_in_ram(world, req->segments[i].data, req->segments[i].bytes);
         bytes += req->segments[i].bytes;
+    }
     if (req->op == BLK_READ || req->op == BLK_WRITE)
         assert(bytes == req->bytes);
     if (req->op != BLK_FLUSH)
@@ -99,10 +108,11 @@ static void disk_complete(struct world *world, unsigned which, int result)
 
 static void link_send(struct net *net, const struct net_segment *segments, unsigned count)
 {
-    size_t bytes = 0;
-    for (unsigned i = 0; i < count; i++) {
+    const struct world *world = container_of(net, struct world, net);
+    size_t bytes = segments[0].bytes; /* the header, the device's own */
+    for (unsigned i = 1; i < count; i++) {
+        check_in_ram(world, segments[i].data, segments[i].bytes);
         bytes += segments[i].bytes;
-        (void)((volatile const u8 *)segments[i].data)[segments[i].bytes - 1];
     }
     assert(bytes >= 14 && bytes <= NET_FRAME_MAX_BYTES);
 }
@@ -236,6 +246,10 @@ static void request_post(struct world *world, struct input *input)
     unsigned queue = take(input, 1) % 8;
     struct driver_segment segments[2] = {{0x10000, (u32)take(input, 1), false},
                                          {0x18000, (u32)take(input, 2), true}};
+    if (segments[0].bytes > 0xf0) /* a header and whole sectors */
+        segments[0].bytes = 16 + 512 * (segments[0].bytes - 0xf0);
+    if (world->driver.vdev->status & VIRTIO_STATUS_NEEDS_RESET)
+        (void)driver_start(&world->driver, driver_offered(&world->driver), RING_SIZE);
     u32 prefix_bytes = (u32)min_u64(segments[0].bytes, 48);
     unsigned first = segments[0].bytes == 0, end = segments[1].bytes == 0 ? 1 : 2;
     for (u32 i = 0; i < prefix_bytes; i++)
@@ -318,7 +332,7 @@ static void device_act(struct world *world, struct input *input, unsigned what)
 {
     u64 seed = take(input, 1);
     if (world->double_fetch)
-        ram_fault_arm(world->driver.ram, RAM_USED_BYTES, seed * 0x9e3779b97f4a7c15ull);
+        ram_fault_arm(world->driver.ram, RAM_USED_BYTES, seed + input->position);
     if (what == 0)
         kick(world, (unsigned)seed % 8);
     else if (what == 1)
@@ -379,16 +393,16 @@ static void operate(struct world *world, struct input *input)
 struct seed_request {
     u8 kind, queue;
     u16 room_bytes;
-    u8 bytes, data[24];
+    u8 bytes, data[32];
 };
 
 static const struct seed_request seed_requests[] = {
     {KIND_BLK, 0, 513, 16, {0}},
-    {KIND_BLK, 0, 1, 200, {1}},
+    {KIND_BLK, 0, 1, 0xf2, {1}},
     {KIND_BLK, 1, 1, 16, {4}},
     {KIND_BLK, 0, 21, 16, {8}},
-    {KIND_BLK, 0, 1, 32, {[0] = 11, [16] = 4, [24 - 1] = 0}},
-    {KIND_BLK, 0, 1, 32, {[0] = 13, [16] = 4}},
+    {KIND_BLK, 0, 1, 32, {[0] = 11, [16] = 4, [24] = 8}},
+    {KIND_BLK, 0, 1, 32, {[0] = 13, [16] = 4, [24] = 8, [28] = 1}},
     {KIND_NET, 0, 2000, 0, {0}},
     {KIND_NET, 1, 0, 60, {0}},
     {KIND_NET, 2, 1, 3, {0, 0, 0}},
@@ -423,7 +437,7 @@ size_t fuzz_seed(unsigned index, u8 to[FUZZ_INPUT_MAX_BYTES])
         at += sizeof(head);
         unsigned data_bytes = request->bytes < 48 ? request->bytes : 48;
         memset(to + at, 0, data_bytes);
-        memcpy(to + at, request->data, data_bytes < 24 ? data_bytes : 24);
+        memcpy(to + at, request->data, data_bytes < 32 ? data_bytes : 32);
         at += data_bytes;
         const u8 tail[] = {3, request->queue, 5, 9, 0x41, 60, 0, 5, 9, 0x20, 60, 0, 7, 200};
         memcpy(to + at, tail, sizeof(tail));
