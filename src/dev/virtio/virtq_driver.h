@@ -53,7 +53,8 @@ struct driver {
     bool intx;
 };
 
-/* Builds the machine around VDEV; false when memory is exhausted. RAM may be NULL: then it is made. */
+/* Builds the machine around VDEV; false when memory is exhausted. RAM may be NULL: then it is
+ * made. */
 bool driver_init_at(struct driver *driver, struct virtio_dev *vdev, void *ram);
 bool driver_init(struct driver *driver, struct virtio_dev *vdev);
 void driver_fini(struct driver *driver);
