@@ -15,7 +15,7 @@ printf '127.0.0.1 localhost debian\n::1 localhost debian\n' > "$root/etc/hosts"
 : > "$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id" "$root/etc/resolv.conf"
 ln -s ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
-echo '/dev/vda / ext4 rw,relatime 0 1' > "$root/etc/fstab"
+echo '/dev/vda / ext4 rw,relatime 0 0' > "$root/etc/fstab"
 cat > "$root/etc/motd" <<'END'
 This is a virtual machine. 'poweroff' ends it, ^] leaves it at once.
 END
@@ -41,6 +41,23 @@ ExecStart=
 ExecStart=-/sbin/agetty --autologin root --noissue --noclear --keep-baud 115200,57600,38400,9600 - $TERM
 END
 
+# The kernel's command line says which terminal the user sits at, and its size.
+cat > "$root/etc/profile.d/atoll-console.sh" <<'END'
+case $(tty) in /dev/ttyS*|/dev/hvc*)
+    for word in $(cat /proc/cmdline); do
+        value=${word#*=}
+        case $word in
+        atoll.term=*) for folder in /etc /lib /usr/share; do
+                          [ -e "$folder/terminfo/$(echo "$value" | cut -c1)/$value" ] &&
+                              export TERM="$value"
+                      done ;;
+        atoll.size=*) stty cols "${value%x*}" rows "${value#*x}" ;;
+        esac
+    done
+    unset word value folder ;;
+esac
+END
+
 # The agent that runs commands for the host.
 install -D -m 0755 "$ATOLL_OUT/atoll-agent" "$root/usr/lib/atoll/atoll-agent"
 cat > "$root/etc/systemd/system/atoll-agent.service" <<'END'
@@ -63,19 +80,22 @@ WantedBy=sysinit.target
 END
 chroot "$root" systemctl --quiet enable systemd-networkd systemd-resolved atoll-agent
 
-# What a virtual machine of an hour has no use for.
+# What a virtual machine of an hour has no use for; each costs start-up time on a slow engine.
 for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service \
-            fstrim.timer systemd-networkd-wait-online.service getty@tty1.service; do
+            fstrim.timer systemd-networkd-wait-online.service getty@tty1.service \
+            dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
+            modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service \
+            modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service; do
     chroot "$root" systemctl --quiet mask "$unit" 2>/dev/null || true
 done
 rm -rf "$root"/var/cache/apt/*.bin "$root"/var/lib/apt/lists/*
 
-# The kernel, and the modules that lead to the root disk, in the order in which they load.
+# The kernel, and the modules for the root disk, the agent and the network, in their order.
 kernel=$(basename "$(ls -d "$root"/lib/modules/* | sort -V | tail -n 1)")
 say "kernel $kernel"
 echo "$kernel" > "$ATOLL_OUT/kernel-version"
 cp "$root/boot/vmlinuz-$kernel" "$ATOLL_OUT/vmlinuz"
-chroot "$root" sh -c "for module in virtio_pci virtio_blk ext4 virtio_console; do
+chroot "$root" sh -c "for module in virtio_pci virtio_blk ext4 virtio_console virtio_net; do
     modprobe --set-version '$kernel' --show-depends \$module; done" |
     sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' > "$ATOLL_OUT/modules.list"
 number=0

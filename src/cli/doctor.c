@@ -118,7 +118,8 @@ static void look_programs(struct finding *finding)
         spawn_beside(names[i], path);
         if (strchr(path, '/') != NULL)
             continue;
-        used += fmt_text(finding->text + used, TEXT_BYTES - used, "%s is missing; ", names[i]);
+        used += fmt_text(finding->text + used, TEXT_BYTES - used, "%s%s is missing",
+                         used > 0 ? ", " : "", names[i]);
         finding->grade = i == 0                        ? GRADE_BAD
                          : finding->grade == GRADE_BAD ? GRADE_BAD
                                                        : GRADE_MISSING;

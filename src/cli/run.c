@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,8 +21,14 @@
 #include "cli/session.h"
 #include "cli/vm_start.h"
 #include "host/fd.h"
+#include "host/term.h"
 
-enum { FILE_BYTES = IMAGE_PATH_BYTES + 16, APPEND_BYTES = 2048 };
+enum {
+    FILE_BYTES = IMAGE_PATH_BYTES + 16,
+    APPEND_BYTES = 2048,
+    CONSOLE_BYTES = 128,
+    TERM_MAX = 64
+};
 
 /* What an image adds to the arguments. */
 struct image_parts {
@@ -54,6 +61,23 @@ static int files_check(const struct run_args *args, struct err *err)
     return result;
 }
 
+/* A serial line carries neither the kind of the terminal nor its size: the image's profile finds
+ * both in the kernel's command line. */
+static void console_words(char text[CONSOLE_BYTES])
+{
+    const char *term = getenv("TERM");
+    u16 columns, rows;
+    size_t used = fmt_text(text, CONSOLE_BYTES, "console=ttyS0 ");
+    bool is_word = term != NULL && term[0] != '\0' && strlen(term) <= TERM_MAX &&
+                   term[strspn(term, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                     "0123456789-+._")] == '\0';
+    if (term_size(STDIN_FILENO, &columns, &rows) != 0 || columns == 0 || rows == 0)
+        return;
+    used += fmt_text(text + used, CONSOLE_BYTES - used, "atoll.size=%ux%u ", columns, rows);
+    if (is_word)
+        fmt_text(text + used, CONSOLE_BYTES - used, "atoll.term=%s ", term);
+}
+
 static int image_parts(struct image_parts *parts, const struct run_args *args, struct err *err)
 {
     char folder[IMAGE_PATH_BYTES];
@@ -64,7 +88,9 @@ static int image_parts(struct image_parts *parts, const struct run_args *args, s
     fmt_text(parts->kernel, FILE_BYTES, "%s/vmlinuz", folder);
     fmt_text(parts->initrd, FILE_BYTES, "%s/initrd.img", folder);
     parts->root = (struct run_disk){.path = parts->disk, .snapshot = !args->keeps_changes};
-    const char *console = args->command == NULL ? "console=ttyS0 " : "";
+    char console[CONSOLE_BYTES] = "";
+    if (args->command == NULL)
+        console_words(console);
     if (fmt_text(parts->append, APPEND_BYTES, "root=/dev/vda rw %squiet %s", console,
                  args->append) >= APPEND_BYTES)
         return err_set(err, -EINVAL, "--append: the command line is longer than %u bytes",
