@@ -50,6 +50,8 @@ struct oracle_case {
     unsigned insn_count;
     const struct insn_desc *desc[ORACLE_INSNS_MAX]; /* descriptor 0 for what is no instruction */
     u32 undefined_flags;                            /* that any of them may leave */
+    /* Memory that may differ: COUNT[0] bytes at AT, and four bytes COUNT[1] after AT. */
+    u32 ignore_at, ignore_count[2];
 };
 
 struct oracle_outcome {
@@ -67,7 +69,7 @@ extern u8 oracle_image[ORACLE_IMAGES][ORACLE_MEMORY_BYTES];
  * ------------------------------------------------------- */
 
 void oracle_make_images(u64 seed);
-/* Why DESC cannot run in user mode beside a host kernel, or NULL when it can. */
+/* Why DESC cannot be run or compared, or NULL when it can: in expect.c. */
 const char *oracle_excluded(const struct insn_desc *desc);
 /* Fills a case around DESC, the INDEXth of SEED; false when this try made none. */
 bool oracle_make(struct oracle_case *ret_case, const struct insn_desc *desc, u64 seed, u64 index);
@@ -94,6 +96,24 @@ bool oracle_guest_start(void);
 void oracle_guest_stop(void);
 /* False when the guest did not come to an exception (a hang, or a failure of the engine). */
 bool oracle_guest_run(const struct oracle_case *c, struct oracle_outcome *ret_outcome);
+
+/* ---- expect.c ---- */
+
+enum oracle_field {
+    FIELD_VECTOR,
+    FIELD_ERROR,
+    FIELD_CR2,
+    FIELD_RIP,
+    FIELD_GPR,
+    FIELD_FLAGS,
+    FIELD_SEGMENT,
+    FIELD_X87,
+    FIELD_VECTORS,
+    FIELD_MEMORY
+};
+/* Whether FIELD of this case may differ. */
+bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *native,
+                      const struct oracle_outcome *guest, enum oracle_field field);
 
 /* ---- compare.c
  * ------------------------------------------------------------------------------------ */

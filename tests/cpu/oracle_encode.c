@@ -1,5 +1,5 @@
 /*
- * tests/cpu/oracle_encode.c - encodes a descriptor at random, and says which ones cannot be run.
+ * tests/cpu/oracle_encode.c - encodes a descriptor at random.
  */
 #include "oracle_make.h"
 
@@ -134,52 +134,4 @@ unsigned oracle_encode(u8 bytes[ORACLE_ENCODE_BYTES], const struct insn_desc *de
         put_modrm(&e, desc, reg, rm, memory, form);
     }
     return e.count;
-}
-
-/* ---- what is not run
- * -------------------------------------------------------------------------------- */
-
-const char *oracle_excluded(const struct insn_desc *desc)
-{
-    switch ((enum x86_op)desc->op) {
-    case OP_SYSCALL:
-    case OP_SYSENTER:
-        return "enters the host's kernel";
-    case OP_SGDT:
-    case OP_SIDT:
-    case OP_SMSW:
-    case OP_SLDT:
-    case OP_STR:
-        return "the host's kernel answers in place of UMIP's #GP";
-    case OP_CPUID:
-    case OP_XGETBV:
-        return "the guest's answer is another one by intent";
-    case OP_RDTSC:
-    case OP_RDTSCP:
-    case OP_RDPID:
-    case OP_RDRAND:
-    case OP_RDSEED:
-        return "every answer differs";
-    case OP_VMCALL:
-    case OP_VMMCALL:
-        return "goes to whatever runs below the host";
-    default:
-        break;
-    }
-    return NULL;
-}
-
-const char *oracle_excluded_insn(const struct insn *insn)
-{
-    const char *why = oracle_excluded(insn->desc);
-
-    if (why != NULL)
-        return why;
-    if (insn->op == OP_INT && insn->imm == 0x80)
-        return "enters the host's kernel";
-    if (insn->op == OP_BSWAP && insn->operand_bytes == 2)
-        return "the result is undefined";
-    if ((insn->op == OP_SHLD || insn->op == OP_SHRD) && insn->operand_bytes == 2)
-        return "the result is undefined for counts above 16";
-    return NULL;
 }

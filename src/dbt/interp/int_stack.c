@@ -114,8 +114,10 @@ void op_enter(struct cpu *cpu, const struct insn *insn)
         interp_push_at(cpu, &rsp, bytes, frame);
     rsp = (rsp - (u16)insn->imm) & mask;
     /* The new top of the stack must be writable, though nothing is written there. */
-    mmu_probe(cpu, seg_linear(cpu, X86_SS, rsp, bytes, ACCESS_WRITE), bytes, ACCESS_WRITE,
-              cpu->privilege);
+    gva_t top = seg_linear(cpu, X86_SS, rsp, bytes, ACCESS_WRITE);
+    if (cpu->align_check && (top & (bytes - 1)))
+        cpu_raise_error(cpu, X86_AC_FAULT, 0);
+    mmu_probe(cpu, top, bytes, ACCESS_WRITE, cpu->privilege);
     gpr_set(cpu, X86_RBP, bytes, frame);
     interp_set_rsp(cpu, rsp);
 }

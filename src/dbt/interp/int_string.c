@@ -35,8 +35,8 @@ static struct string string_begin(struct cpu *cpu, const struct insn *insn, unsi
     bool plain = cpu->code_bytes == 8
                      ? insn->address_bytes == 8 && insn->segment < X86_FS
                      : cpu->flat && insn->address_bytes == 4 && insn->segment < X86_FS;
-    string.bulk = plain && string.repeats && !down && !(cpu->special & SPECIAL_STEP) &&
-                  insn->segment != X86_CS;
+    string.bulk = plain && string.repeats && !down && !cpu->align_check &&
+                  !(cpu->special & SPECIAL_STEP) && insn->segment != X86_CS;
     return string;
 }
 

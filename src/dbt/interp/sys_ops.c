@@ -127,14 +127,23 @@ void op_sti(struct cpu *cpu, const struct insn *insn)
     sys_sti(cpu);
 }
 
+/* CLAC and STAC: #UD where other privileged instructions raise #GP. */
+static void require_kernel(struct cpu *cpu)
+{
+    if (cpu->cpl != 0)
+        cpu_raise(cpu, X86_UD);
+}
+
 void op_clac(struct cpu *cpu, const struct insn *insn)
 {
+    require_kernel(cpu);
     cpu->rflags &= ~(u64)X86_AC;
     cpu_mode_update(cpu);
 }
 
 void op_stac(struct cpu *cpu, const struct insn *insn)
 {
+    require_kernel(cpu);
     cpu->rflags |= X86_AC;
     cpu_mode_update(cpu);
 }

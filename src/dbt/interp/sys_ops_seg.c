@@ -140,7 +140,7 @@ void op_lar(struct cpu *cpu, const struct insn *insn)
     bool visible = desc_visible(cpu, selector, types, &desc);
 
     if (visible)
-        interp_set_gpr(cpu, insn, insn->reg, insn->operand_bytes, (desc.raw >> 32) & 0x00f0ff00);
+        interp_set_gpr(cpu, insn, insn->reg, insn->operand_bytes, (desc.raw >> 32) & 0x00ffff00);
     set_zf(cpu, visible);
 }
 
@@ -313,12 +313,12 @@ static void require_fsgsbase(struct cpu *cpu)
 static void read_base(struct cpu *cpu, const struct insn *insn, enum x86_segment seg)
 {
     require_fsgsbase(cpu);
-    interp_write_rm(cpu, insn, insn->operand_bytes, cpu->seg[seg].base);
+    interp_write_rm(cpu, insn, insn_operand_bytes(insn, 0), cpu->seg[seg].base);
 }
 
 static void write_base(struct cpu *cpu, const struct insn *insn, enum x86_segment seg)
 {
-    u64 base = interp_read_rm(cpu, insn, insn->operand_bytes);
+    u64 base = interp_read_rm(cpu, insn, insn_operand_bytes(insn, 0));
 
     require_fsgsbase(cpu);
     if (!seg_canonical(base))

@@ -1,0 +1,141 @@
+/*
+ * tests/cpu/oracle_expect.c - where this processor and the interpreter may differ, and why.
+ *
+ * Some rules leave a case out before it runs; the others let one field differ.
+ */
+#include "oracle_make.h"
+
+#include <string.h>
+
+/* Instructions that cannot run in user mode beside a host kernel, or whose answer is another one.
+ */
+static const struct {
+    enum x86_op op;
+    const char *why;
+} excluded[] = {
+    {OP_SYSCALL, "enters the host's kernel"},
+    {OP_SYSENTER, "enters the host's kernel"},
+    {OP_SGDT, "the host's kernel answers in place of UMIP's #GP"},
+    {OP_SIDT, "the host's kernel answers in place of UMIP's #GP"},
+    {OP_SMSW, "the host's kernel answers in place of UMIP's #GP"},
+    {OP_SLDT, "the host's kernel answers in place of UMIP's #GP"},
+    {OP_STR, "the host's kernel answers in place of UMIP's #GP"},
+    {OP_CPUID, "the guest's answer is another one by intent"},
+    {OP_XGETBV, "the guest's answer is another one by intent"},
+    {OP_RDTSC, "every answer differs"},
+    {OP_RDTSCP, "every answer differs"},
+    {OP_RDPID, "the answer is the host's CPU number"},
+    {OP_RDRAND, "every answer differs"},
+    {OP_RDSEED, "every answer differs"},
+    {OP_VMCALL, "goes to whatever runs below the host"},
+    {OP_VMMCALL, "goes to whatever runs below the host"},
+    {OP_SVM, "guests have no SVM; the host may"},
+    {OP_XSAVES, "guests have no XSAVES; the host may"},
+    {OP_XRSTORS, "guests have no XSAVES; the host may"},
+    {OP_INT1, "a hypervisor below the host makes a fault of this trap"},
+};
+
+const char *oracle_excluded(const struct insn_desc *desc)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(excluded); i++)
+        if (excluded[i].op == desc->op)
+            return excluded[i].why;
+    if (strcmp(desc->mnemonic, "nop") == 0 && desc->pattern.map == 1 &&
+        desc->pattern.opcode == 0x0d)
+        return "0F 0D with a register is #UD on AMD, a NOP on Intel and here";
+    if (desc->op == OP_VMX && desc->pattern.opcode == 0x78)
+        return "AMD takes 0F 78 for a longer instruction, which may fault before #UD";
+    return NULL;
+}
+
+const char *oracle_excluded_insn(const struct insn *insn)
+{
+    const char *why = oracle_excluded(insn->desc);
+    bool is_64 = insn->code_bytes == 8;
+
+    if (why != NULL)
+        return why;
+    if (insn->op == OP_INT && insn->imm == 0x80)
+        return "enters the host's kernel";
+    if (insn->op == OP_BSWAP && insn->operand_bytes == 2)
+        return "the result is undefined";
+    if ((insn->op == OP_SHLD || insn->op == OP_SHRD) && insn->operand_bytes == 2)
+        return "the result is undefined for counts above 16";
+    if (is_64 && (insn->desc->attr & ATTR_FORCE64) && (insn->prefixes & INSN_66) &&
+        !(insn->rex & REX_W))
+        return "66 makes a near branch 16 bits wide on AMD, and does nothing on Intel and here";
+    bool far = insn->op == OP_CALL_FAR || insn->op == OP_JMP_FAR || insn->op == OP_LSS ||
+               insn->op == OP_LFS || insn->op == OP_LGS;
+    if (is_64 && far && insn->operand_bytes == 8)
+        return "REX.W makes a far pointer of 10 bytes on Intel and here, and does nothing on AMD";
+    return NULL;
+}
+
+/* The instruction reads or writes memory in several steps, in an order of its own. */
+static bool has_steps(enum x86_op op)
+{
+    switch (op) {
+    case OP_IRET:
+    case OP_RETF:
+    case OP_POPA:
+    case OP_PUSHA:
+    case OP_ENTER:
+    case OP_CALL_FAR:
+    case OP_FXSAVE:
+    case OP_FXRSTOR:
+    case OP_XSAVE:
+    case OP_XSAVEC:
+    case OP_XSAVEOPT:
+    case OP_XRSTOR:
+    case OP_FSAVE:
+    case OP_FRSTOR:
+    case OP_FLDENV:
+    case OP_FSTENV:
+    case OP_MASKMOV:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *native,
+                      const struct oracle_outcome *guest, enum oracle_field field)
+{
+    const struct insn_desc *desc = c->desc[c->insn_count - 1];
+    bool both_fault = native->vector != X86_BP && guest->vector != X86_BP;
+
+    /* SSE4A, MONITORX, CLZERO and others that the host has and guests have not. */
+    if (c->desc[0] == &insn_descs[0] && guest->vector == X86_UD && native->vector != X86_UD)
+        return true;
+    /* Which of two faults of one misaligned operand comes first. */
+    if (field == FIELD_VECTOR && desc->class != CLASS_INTEGER && guest->vector == X86_AC_FAULT &&
+        native->vector == X86_PF_FAULT)
+        return true;
+    /* A masked move across the segment's limit: the whole operand is checked, or its elements. */
+    if (field == FIELD_VECTOR && desc->op == OP_VMASKMOV && guest->vector == X86_PF_FAULT &&
+        native->vector == X86_GP)
+        return true;
+    if (c->insn_count != 1 || !has_steps((enum x86_op)desc->op)) {
+        /* Which of two faults of a misaligned operand outside the canonical range comes first. */
+        return field == FIELD_VECTOR && (desc->attr & ATTR_ALIGNED) &&
+               guest->vector == X86_SS_FAULT && native->vector == X86_GP;
+    }
+    if (!both_fault)
+        return false;
+    switch (field) {
+    case FIELD_CR2: /* another byte of the same operand */
+        return native->cr2 - guest->cr2 + 1024 < 2048;
+    case FIELD_VECTOR: /* IRET and RETF to another privilege: pages before selectors, or after */
+    case FIELD_ERROR:
+        return desc->op == OP_IRET || desc->op == OP_RETF || native->vector == X86_AC_FAULT ||
+               (field == FIELD_ERROR && native->vector == X86_PF_FAULT);
+    case FIELD_GPR: /* POPA has loaded some registers */
+        return desc->op == OP_POPA;
+    case FIELD_X87: /* MASKMOVQ has entered MMX mode */
+        return desc->op == OP_MASKMOV;
+    case FIELD_MEMORY: /* what was stored before the fault stays */
+        return true;
+    default:
+        return false;
+    }
+}
