@@ -126,6 +126,7 @@ struct cpu_group {
     u32 pausing;                     /* somebody holds the others paused, or waits for them to */
     struct cpu *cpus[CPU_GROUP_MAX]; /* borrowed; by index */
     unsigned cpu_count;              /* one more than the highest index that ever joined */
+    u64 tsc_offset; /* of the vCPU that was set last; others are drawn to it */
     /* Decoded code, by hash of the physical page (hash collisions only cost time): the 64-byte
      * granules that blocks were decoded from, and a count of the times that one of them was
      * written. A block is good while the count is what it was when the block was made. Atomic. */

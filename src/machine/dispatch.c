@@ -169,6 +169,7 @@ static void take_init(struct machine *machine, struct vcpu *vcpu)
     vcpu->ops->get(vcpu, &state);
     x86_state_init_sipi(&state, 0);
     state.activity = X86_WAIT_FOR_SIPI;
+    state.tsc = clock_tsc() + vcpu->tsc_offset;
     if (machine_cpu_set(machine, vcpu->index, &state, NULL) < 0)
         host->end(host->ctx, MACHINE_CRASHED, 0);
 }
@@ -182,6 +183,7 @@ static void take_sipi(struct machine *machine, struct vcpu *vcpu, u8 vector)
         return;
     vcpu->ops->get(vcpu, &state);
     x86_state_init_sipi(&state, vector);
+    state.tsc = clock_tsc() + vcpu->tsc_offset;
     if (machine_cpu_set(machine, vcpu->index, &state, NULL) < 0)
         host->end(host->ctx, MACHINE_CRASHED, 0);
 }

@@ -9,15 +9,13 @@
 #include "vm/engine.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/fmt.h"
 #include "host/cpu.h"
-#include "host/fd.h"
 #include "vcpu/dbt/dbt.h"
+#include "vcpu/kvm/kvm.h"
 #include "x86/cpuid.h"
 
 enum { LEAF_FEATURES = 1, ECX = 2, VMX = 5, SVM = 2 };
@@ -35,30 +33,19 @@ static const char *hardware_name(void)
     return leaf[ECX] & BIT(SVM) ? "AMD-V" : NULL;
 }
 
-/* 0, or why /dev/kvm cannot be used. */
-static int kvm_usable(void)
-{
-    int fd = fd_open("/dev/kvm", O_RDWR, 0);
-    int r = fd < 0 ? fd : 0;
-
-    fd_close(&fd);
-    return r;
-}
-
 int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
                   char ret_reason[ENGINE_REASON_BYTES], struct err *err)
 {
     const char *hardware = hardware_name();
-    int kvm = kvm_usable();
+    struct err why = {0};
+    int kvm = kvm_present(&why);
 
     *ret_kind = ENGINE_DBT;
     if (wanted == CONFIG_ENGINE_DBT) {
         fmt_text(ret_reason, ENGINE_REASON_BYTES, "engine dbt: as asked for");
     } else if (wanted == CONFIG_ENGINE_KVM) {
         if (kvm < 0)
-            return err_set(err, -ENODEV,
-                           "engine kvm: /dev/kvm: %s; use --engine dbt, or see `atoll doctor`",
-                           strerror(-kvm));
+            return err_set(err, -ENODEV, "engine kvm: %s", why.text);
         *ret_kind = ENGINE_KVM;
         fmt_text(ret_reason, ENGINE_REASON_BYTES, "engine kvm: as asked for%s",
                  hardware ? "" : ", on a software KVM");
@@ -66,8 +53,7 @@ int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
         fmt_text(ret_reason, ENGINE_REASON_BYTES,
                  "engine dbt: this processor shows neither VT-x nor AMD-V");
     } else if (kvm < 0) {
-        fmt_text(ret_reason, ENGINE_REASON_BYTES, "engine dbt: %s, but /dev/kvm: %s", hardware,
-                 strerror(-kvm));
+        fmt_text(ret_reason, ENGINE_REASON_BYTES, "engine dbt: %s, but %s", hardware, why.text);
     } else {
         *ret_kind = ENGINE_KVM;
         fmt_text(ret_reason, ENGINE_REASON_BYTES, "engine kvm: /dev/kvm and %s", hardware);
@@ -75,26 +61,24 @@ int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
     return 0;
 }
 
-static struct engine *make_dbt(struct mem *mem, unsigned cpu_count, struct err *err)
-{
-    static struct cpuid_model model; /* outlives the engine */
-    struct cpuid_entry host[CPUID_HOST_MAX];
-    const struct cpuid_config config = {
-        .host = host,
-        .host_count = cpuid_collect(cpu_cpuid, host, CPUID_HOST_MAX),
-        .system_emulated = true,
-        .cpu_count = cpu_count,
-        .tsc_hz = clock_tsc_hz()};
-
-    cpuid_model_init(&model, &config);
-    return dbt_engine_new(mem, &model, err);
-}
-
 struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
                            struct err *err)
 {
-    if (kind == ENGINE_DBT)
-        return make_dbt(mem, cpu_count, err);
-    err_set(err, -ENOSYS, "engine kvm: is not part of this build; use --engine dbt");
-    return NULL;
+    static struct cpuid_model model; /* outlives the engine */
+    struct cpuid_entry host[CPUID_HOST_MAX];
+    struct cpuid_config config = {.host = host,
+                                  .system_emulated = kind == ENGINE_DBT,
+                                  .cpu_count = cpu_count,
+                                  .tsc_hz = clock_tsc_hz()};
+
+    if (kind == ENGINE_KVM) {
+        int count = kvm_host_cpuid(host, CPUID_HOST_MAX, err);
+        if (count < 0)
+            return NULL;
+        config.host_count = (unsigned)count;
+    } else {
+        config.host_count = cpuid_collect(cpu_cpuid, host, CPUID_HOST_MAX);
+    }
+    cpuid_model_init(&model, &config);
+    return kind == ENGINE_KVM ? kvm_engine_new(mem, &model, err) : dbt_engine_new(mem, &model, err);
 }

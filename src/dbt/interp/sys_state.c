@@ -10,6 +10,7 @@
 #include "base/errno.h"
 #include "dbt/interp/sys_priv.h"
 
+enum { TSC_CLOSE = 1 << 26 }; /* some 20 ms */
 enum { STATE_SEG_ATTR = 0xf1ff, XCR0_X87 = 1, XCR0_SSE = 2, XCR0_AVX = 4 };
 #define STATE_EFER (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE | X86_EFER_FFXSR)
 #define STATE_RFLAGS                                                                             \
@@ -141,6 +142,18 @@ static void state_load_segments(struct cpu *cpu, const struct x86_state *state)
     cpu->idtr = state->idtr;
 }
 
+/* All vCPUs of a machine count alike, but are set one after the other: an offset that is close to
+ * the last vCPU's differs from it only by the time in between. */
+static void state_load_tsc(struct cpu *cpu, u64 tsc)
+{
+    u64 offset = tsc - __builtin_ia32_rdtsc();
+
+    if (offset - cpu->group->tsc_offset + TSC_CLOSE <= 2 * TSC_CLOSE)
+        offset = cpu->group->tsc_offset;
+    cpu->group->tsc_offset = offset;
+    cpu->tsc_offset = offset;
+}
+
 static void state_load_control(struct cpu *cpu, const struct x86_state *state)
 {
     cpu->cr0 = state->cr0 | X86_CR0_ET;
@@ -152,7 +165,7 @@ static void state_load_control(struct cpu *cpu, const struct x86_state *state)
         *cpu->irq.tpr = (u8)((*cpu->irq.tpr & 15) | state->cr8 << 4);
     cpu->xcr0 = state->xcr0;
     cpu->msr = state->msr;
-    cpu->tsc_offset = state->tsc - __builtin_ia32_rdtsc();
+    state_load_tsc(cpu, state->tsc);
     for (unsigned i = 0; i < 4; i++)
         cpu->dr[i] = state->dr[i];
     sys_debug_load(cpu, state->dr[6], state->dr[7]);
