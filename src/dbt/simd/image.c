@@ -33,23 +33,22 @@ static void pointers_to_guest(const struct cpu *cpu, const struct insn *insn, u8
     store_le64(image + IMAGE_FDP, (u32)last->fdp | (u64)simd_selector(cpu, last->fds) << 32);
 }
 
-/* Loads cpu->xsave, whose last-instruction fields are as the guest wrote them when X87 is true. */
+/* Loads cpu->xsave. When X87 is true the guest has written its last-instruction fields, in the
+ * format that REX.W says. */
 static void image_commit(struct cpu *cpu, const struct insn *insn, bool x87)
 {
     u8 *image = cpu->xsave;
     u64 fip = load_le64(image + IMAGE_FIP);
     u64 fdp = load_le64(image + IMAGE_FDP);
-    bool with_selectors = x87 && (insn->rex & REX_W) == 0;
+    bool wide = (insn->rex & REX_W) != 0;
 
-    if (with_selectors) {
-        store_le64(image + IMAGE_FIP, (u32)fip);
-        store_le64(image + IMAGE_FDP, (u32)fdp);
+    if (x87) {
+        store_le64(image + IMAGE_FIP, wide ? fip : (u32)fip);
+        store_le64(image + IMAGE_FDP, wide ? fdp : (u32)fdp);
+        store_le16(image + IMAGE_FCS, wide ? 0 : (u16)(fip >> 32));
+        store_le16(image + IMAGE_FDS, wide ? 0 : (u16)(fdp >> 32));
     }
     simd_load(cpu);
-    if (with_selectors) {
-        cpu->simd->last.fcs = (u16)(fip >> 32);
-        cpu->simd->last.fds = (u16)(fdp >> 32);
-    }
 }
 
 static gva_t image_linear(struct cpu *cpu, const struct insn *insn, size_t bytes, u64 align,
@@ -76,7 +75,7 @@ void simd_run_fxsave(struct cpu *cpu, const struct insn *insn, const struct simd
     u8 *image = cpu->simd->bounce;
     gva_t gva = image_linear(cpu, insn, FX_BYTES, FX_ALIGN, ACCESS_WRITE);
 
-    mmu_probe(cpu, gva, FX_BYTES, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
+    simd_image_probe(cpu, gva, FX_BYTES, ACCESS_WRITE);
     simd_capture(cpu);
     simd_copy(image, cpu->xsave, FX_BYTES);
     pointers_to_guest(cpu, insn, image);
@@ -88,6 +87,7 @@ void simd_run_fxrstor(struct cpu *cpu, const struct insn *insn, const struct sim
     u8 *image = cpu->simd->bounce;
     gva_t gva = image_linear(cpu, insn, FX_BYTES, FX_ALIGN, ACCESS_READ);
 
+    simd_image_probe(cpu, gva, FX_BYTES, ACCESS_READ);
     simd_memory_read(cpu, gva, image, FX_BYTES);
     mxcsr_check(cpu, image);
     simd_capture(cpu);
@@ -128,7 +128,7 @@ void simd_run_xsave(struct cpu *cpu, const struct insn *insn, const struct simd_
     u64 requested = requested_components(cpu);
     gva_t gva = image_linear(cpu, insn, IMAGE_YMM, 64, ACCESS_WRITE);
 
-    mmu_probe(cpu, gva, IMAGE_YMM, ACCESS_WRITE, privilege);
+    simd_image_probe(cpu, gva, IMAGE_YMM, ACCESS_WRITE);
     simd_capture(cpu);
     simd_copy(image, cpu->xsave, IMAGE_END);
     pointers_to_guest(cpu, insn, image);
@@ -200,6 +200,8 @@ void simd_run_xrstor(struct cpu *cpu, const struct insn *insn, const struct simd
     u64 requested = requested_components(cpu);
     gva_t gva = image_linear(cpu, insn, IMAGE_YMM, 64, ACCESS_READ);
 
+    /* The header counts first. */
+    mmu_probe(cpu, gva + IMAGE_HEADER, 1, ACCESS_READ, (enum cpu_privilege)cpu->privilege);
     simd_memory_read(cpu, gva, image, IMAGE_YMM);
     xrstor_check_header(cpu, image + IMAGE_HEADER);
     u64 held = load_le64(image + IMAGE_XSTATE_BV) & requested;

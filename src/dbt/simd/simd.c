@@ -202,6 +202,14 @@ void simd_memory_write(struct cpu *cpu, gva_t gva, const void *from, size_t byte
     }
 }
 
+void simd_image_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
+{
+    enum cpu_privilege privilege = (enum cpu_privilege)cpu->privilege;
+
+    mmu_probe(cpu, gva_after(cpu, gva, bytes - 1), 1, access, privilege);
+    mmu_probe(cpu, gva, bytes, access, privilege);
+}
+
 /* ---- stores through the bounce buffer ----
  *
  * A store to a device leaves to the machine in the middle and the instruction starts over when the
@@ -269,6 +277,16 @@ static __attribute__((noinline)) void run_bounced(struct cpu *cpu, const struct 
 
 /* ---- the doors ---- */
 
+/* Misalignment counts before what insn_linear would raise; only for the stack segment is that
+ * another vector. */
+static void stack_align_check(struct cpu *cpu, const struct insn *insn, u64 mask)
+{
+    u64 base = cpu->code_bytes == 8 ? 0 : cpu->seg[X86_SS].base;
+
+    if (((base + insn_offset(cpu, insn)) & mask) != 0)
+        cpu_raise_error(cpu, X86_GP, 0);
+}
+
 static void run_thunk(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
 {
     if (plan->bytes == 0) {
@@ -278,6 +296,8 @@ static void run_thunk(struct cpu *cpu, const struct insn *insn, const struct sim
     if (plan->waits)
         simd_wait(cpu);
     enum cpu_access access = plan->writes ? ACCESS_WRITE : ACCESS_READ;
+    if (unlikely(insn->segment == X86_SS) && plan->align_mask != 0)
+        stack_align_check(cpu, insn, plan->align_mask);
     gva_t gva = insn_linear(cpu, insn, plan->bytes, access);
     if (unlikely((gva & plan->align_mask) != 0))
         cpu_raise_error(cpu, X86_GP, 0);

@@ -146,6 +146,8 @@ static inline void simd_align_check(struct cpu *cpu, gva_t gva, u64 mask)
 /* Runs PLAN's thunk on MEMORY; raises what it trapped. */
 void simd_call(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan,
                void *memory);
+/* Faults as a write of a whole image does: at its last byte first, then from its start. */
+void simd_image_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access);
 /* Raises a pending #MF, for instructions whose memory accesses come after it. True when none is
  * pending; false when one is and must be ignored, so that only a thunk may run a waiting
  * instruction. */
@@ -181,6 +183,8 @@ enum {
     IMAGE_ST = 32,
     IMAGE_XMM = 160,
     IMAGE_LEGACY_END = 416,
+    IMAGE_FCS = 464, /* ours, in what is free for software: the selectors that belong to FIP... */
+    IMAGE_FDS = 466, /* ...and FDP, for which the 64-bit format has no room */
     IMAGE_HEADER = 512,
     IMAGE_XSTATE_BV = 512,
     IMAGE_XCOMP_BV = 520,

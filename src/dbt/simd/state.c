@@ -44,7 +44,9 @@ void simd_capture(struct cpu *cpu)
     store_le64(image + IMAGE_FIP, simd->last.fip);
     store_le64(image + IMAGE_FDP, simd->last.fdp);
     store_le32(image + IMAGE_MXCSR_MASK, MXCSR_VALID);
-    if ((simd->last.fop | simd->last.fip | simd->last.fdp) != 0)
+    store_le16(image + IMAGE_FCS, simd->last.fcs);
+    store_le16(image + IMAGE_FDS, simd->last.fds);
+    if ((simd->last.fop | simd->last.fip | simd->last.fdp | simd->last.fcs | simd->last.fds) != 0)
         image[IMAGE_XSTATE_BV] |= COMPONENT_X87;
     if ((simd->components & COMPONENT_AVX) == 0)
         simd_zero(image + IMAGE_YMM, IMAGE_END - IMAGE_YMM);
@@ -77,10 +79,8 @@ static void pointers_load(struct simd *simd, const u8 *image)
         last.fop = load_le16(image + IMAGE_FOP) & 0x7ff;
         last.fip = load_le64(image + IMAGE_FIP);
         last.fdp = load_le64(image + IMAGE_FDP);
-    }
-    if (last.fip == simd->last.fip && last.fdp == simd->last.fdp) {
-        last.fcs = simd->last.fcs;
-        last.fds = simd->last.fds;
+        last.fcs = load_le16(image + IMAGE_FCS);
+        last.fds = load_le16(image + IMAGE_FDS);
     }
     simd->last = last;
 }

@@ -95,7 +95,7 @@ void simd_run_fstenv(struct cpu *cpu, const struct insn *insn, const struct simd
     gva_t gva = insn_linear(cpu, insn, bytes, ACCESS_WRITE);
 
     simd_align_check(cpu, gva, ENV_ALIGN_MASK);
-    mmu_probe(cpu, gva, bytes, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
+    simd_image_probe(cpu, gva, bytes, ACCESS_WRITE);
     if (!simd_store_resumed(cpu)) {
         __asm__ volatile("fnstenv (%0)" : : "r"(image) : "memory"); /* masks all exceptions */
         env_to_guest(cpu, insn, image);
@@ -111,7 +111,7 @@ void simd_run_fsave(struct cpu *cpu, const struct insn *insn, const struct simd_
     gva_t gva = insn_linear(cpu, insn, bytes + ST_BYTES, ACCESS_WRITE);
 
     simd_align_check(cpu, gva, ENV_ALIGN_MASK);
-    mmu_probe(cpu, gva, bytes + ST_BYTES, ACCESS_WRITE, (enum cpu_privilege)cpu->privilege);
+    simd_image_probe(cpu, gva, bytes + ST_BYTES, ACCESS_WRITE);
     if (!simd_store_resumed(cpu)) {
         __asm__ volatile("fnsave (%0)" : : "r"(image) : "memory"); /* and resets the x87 */
         env_to_guest(cpu, insn, image);
@@ -131,6 +131,7 @@ void simd_run_fldenv(struct cpu *cpu, const struct insn *insn, const struct simd
     simd_wait(cpu);
     gva_t gva = insn_linear(cpu, insn, bytes, ACCESS_READ);
     simd_align_check(cpu, gva, ENV_ALIGN_MASK);
+    simd_image_probe(cpu, gva, bytes, ACCESS_READ);
     simd_memory_read(cpu, gva, image, bytes);
     struct simd_pointers last = env_from_guest(cpu, insn, image);
     simd_call(cpu, insn, plan, image);
@@ -146,6 +147,7 @@ void simd_run_frstor(struct cpu *cpu, const struct insn *insn, const struct simd
     gva_t gva = insn_linear(cpu, insn, bytes + ST_BYTES, ACCESS_READ);
     simd_align_check(cpu, gva, ENV_ALIGN_MASK);
 
+    simd_image_probe(cpu, gva, bytes + ST_BYTES, ACCESS_READ);
     /* The registers end up behind 28 bytes of environment in either format. */
     simd_memory_read(cpu, gva, image, bytes);
     simd_memory_read(cpu, gva + bytes, image + ENV_BYTES, ST_BYTES);
