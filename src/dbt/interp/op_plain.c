@@ -116,9 +116,13 @@ gva_t op_linear_slow(struct cpu *cpu, const struct op *op, u64 offset, unsigned 
     return seg_linear(cpu, op->segment, offset, bytes, access);
 }
 
-static void check_canonical(struct cpu *cpu, const struct op *op, gva_t gva, unsigned bytes)
+/* The checks that a hit in the TLB makes needless: canonical addresses, and in flat 32-bit code the end
+ * of the segments at 4 GiB. */
+static void check_linear(struct cpu *cpu, const struct op *op, gva_t gva, unsigned bytes)
 {
-    if (address_is_canonical(gva) && address_is_canonical(gva + bytes - 1))
+    gva_t last = gva + bytes - 1;
+    if (cpu->code_bytes == 8 ? address_is_canonical(gva) && address_is_canonical(last)
+                             : op->address == OP_ADDRESS_CHECKED || last <= 0xffffffff)
         return;
     cpu_raise_error(cpu, op->segment == X86_SS ? X86_SS_FAULT : X86_GP, 0);
 }
@@ -126,14 +130,14 @@ static void check_canonical(struct cpu *cpu, const struct op *op, gva_t gva, uns
 u64 op_read_slow(struct cpu *cpu, const struct op *op, gva_t gva, unsigned bytes)
 {
     op_at(cpu, op);
-    check_canonical(cpu, op, gva, bytes);
+    check_linear(cpu, op, gva, bytes);
     return mmu_read(cpu, gva, bytes);
 }
 
 bool op_write_slow(struct cpu *cpu, const struct op *op, gva_t gva, unsigned bytes, u64 value)
 {
     op_at(cpu, op);
-    check_canonical(cpu, op, gva, bytes);
+    check_linear(cpu, op, gva, bytes);
     mmu_write(cpu, gva, bytes, value);
     return !cpu->leave_block;
 }
