@@ -62,7 +62,9 @@ void op_build(struct cpu *cpu, struct op *op, const struct insn *insn, struct op
         op->run = op_unknown;
         return;
     }
-    system |= (insn->desc->attr & (ATTR_ENDS_BLOCK | ATTR_PRIVILEGED | ATTR_PROTECTED)) != 0;
+    u32 attr = insn->desc->attr;
+    system |= (attr & (ATTR_PRIVILEGED | ATTR_PROTECTED)) != 0 ||
+              (attr & (ATTR_ENDS_BLOCK | ATTR_BRANCH)) == ATTR_ENDS_BLOCK;
     build_address(op, insn, mode);
     bool memory = insn->has_memory;
     if (!system && !(insn->prefixes & INSN_LOCK) && !(memory && op->address == OP_ADDRESS_NONE) &&
