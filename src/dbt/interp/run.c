@@ -262,7 +262,8 @@ static void replay_begin(struct cpu *cpu)
     cpu->special |= SPECIAL_REPLAY;
 }
 
-void cpu_run(struct cpu *cpu)
+/* Runs FIRST, and again after each fault that was delivered, unless ONCE. */
+static void run_with(struct cpu *cpu, void (*first)(struct cpu *), bool once)
 {
     cpu_group_enter(cpu);
     cpu->overflow = OVERFLOW_IN_RFLAGS;
@@ -272,13 +273,13 @@ void cpu_run(struct cpu *cpu)
     cpu_mode_update(cpu);
     replay_begin(cpu);
 
-    void (*what)(struct cpu *) = run_blocks;
+    void (*what)(struct cpu *) = first;
     for (;;) {
         cpu->left = LEFT_NOT;
         if (guarded(cpu, what)) {
-            if (what == run_blocks)
+            if (what == first || once)
                 break;
-            what = run_blocks;
+            what = first;
             continue;
         }
         flags_to_rflags(cpu);
@@ -299,4 +300,25 @@ void cpu_run(struct cpu *cpu)
         simd_save(cpu);
     cpu->counters.exits++;
     cpu_group_exit(cpu);
+}
+
+void cpu_run(struct cpu *cpu)
+{
+    run_with(cpu, run_blocks, false);
+}
+
+static void run_single(struct cpu *cpu)
+{
+    u32 asked = __atomic_fetch_and(&cpu->attention, ~(u32)ATTENTION_FLUSH, __ATOMIC_SEQ_CST);
+    if (asked & ATTENTION_FLUSH) {
+        mmu_flush_all(cpu);
+        block_cache_flush(cpu);
+    }
+    leave_with(cpu, EXIT_KICKED);
+    step(cpu);
+}
+
+void cpu_step(struct cpu *cpu)
+{
+    run_with(cpu, run_single, true);
 }

@@ -47,7 +47,7 @@ static bool enter(struct kvm_vcpu *kvm)
 {
     if (trap_thread_begin(kvm->cpu, NULL) < 0)
         return false;
-    cpu_run(kvm->cpu);
+    cpu_step(kvm->cpu);
     trap_thread_end();
     return true;
 }
@@ -102,15 +102,7 @@ bool kvm_step_begin(struct kvm_vcpu *kvm)
         return true;
     }
     /* Guest code may have changed since the interpreter last saw it, unseen by its page marks. */
-    cpu_request(kvm->cpu, ATTENTION_FLUSH | ATTENTION_EXIT);
-    if (!enter(kvm)) {
-        kvm_exit_fail(kvm, no_memory);
-        return true;
-    }
-    /* One instruction: it is run as if it had begun already, before the request to leave is seen.
-     */
-    cpu_request(kvm->cpu, ATTENTION_EXIT);
-    kvm->cpu->special |= SPECIAL_REPLAY;
+    cpu_request(kvm->cpu, ATTENTION_FLUSH);
     return run_on(kvm);
 }
 
