@@ -275,19 +275,24 @@ u16 driver_post(struct driver *driver, unsigned queue, const struct driver_segme
     return head;
 }
 
+u16 driver_post_table(struct driver *driver, unsigned queue, const struct driver_segment *segments,
+                      unsigned count, gpa_t table)
+{
+    struct driver_ring *ring = &driver->rings[queue];
+    struct driver_segment whole = {table, count * DESC_BYTES, false};
+    for (unsigned i = 0; i < count; i++)
+        driver_desc(driver, table, i, &segments[i], i + 1 < count ? DESC_NEXT : 0, (u16)(i + 1));
+    u16 head = ring->next_desc++ % ring->size;
+    driver_desc(driver, ring->desc, head, &whole, DESC_INDIRECT, 0);
+    driver_expose(driver, queue, head);
+    return head;
+}
+
 u16 driver_post_indirect(struct driver *driver, unsigned queue,
                          const struct driver_segment *segments, unsigned count)
 {
-    struct driver_ring *ring = &driver->rings[queue];
-    struct driver_segment table = {driver_alloc(driver, (size_t)count * DESC_BYTES),
-                                   count * DESC_BYTES, false};
-    for (unsigned i = 0; i < count; i++)
-        driver_desc(driver, table.gpa, i, &segments[i], i + 1 < count ? DESC_NEXT : 0,
-                    (u16)(i + 1));
-    u16 head = ring->next_desc++ % ring->size;
-    driver_desc(driver, ring->desc, head, &table, DESC_INDIRECT, 0);
-    driver_expose(driver, queue, head);
-    return head;
+    return driver_post_table(driver, queue, segments, count,
+                             driver_alloc(driver, (size_t)count * DESC_BYTES));
 }
 
 void driver_kick(struct driver *driver, unsigned queue)

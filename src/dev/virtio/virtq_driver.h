@@ -36,7 +36,7 @@ struct driver_segment {
 };
 
 struct driver {
-    u8 *ram;       /* DRIVER_RAM_BYTES */
+    u8 *ram; /* DRIVER_RAM_BYTES */
     bool owns_ram;
     struct mem mem;
     struct bus bus;
@@ -78,6 +78,9 @@ u16 driver_post(struct driver *driver, unsigned queue, const struct driver_segme
                 unsigned count);
 u16 driver_post_indirect(struct driver *driver, unsigned queue,
                          const struct driver_segment *segments, unsigned count);
+/* The same with the indirect table at TABLE. */
+u16 driver_post_table(struct driver *driver, unsigned queue, const struct driver_segment *segments,
+                      unsigned count, gpa_t table);
 /* Makes HEAD available as it stands. */
 void driver_expose(struct driver *driver, unsigned queue, u16 head);
 void driver_kick(struct driver *driver, unsigned queue);
