@@ -54,6 +54,8 @@ static void image_commit(struct cpu *cpu, const struct insn *insn, bool x87)
 static gva_t image_linear(struct cpu *cpu, const struct insn *insn, size_t bytes, u64 align,
                           enum cpu_access access)
 {
+    if (insn->segment == X86_SS && align != FX_ALIGN)
+        simd_stack_align_check(cpu, insn, align - 1);
     gva_t gva = insn_linear(cpu, insn, bytes, access);
     if (align == FX_ALIGN)
         simd_align_check(cpu, gva, 3);

@@ -202,6 +202,14 @@ void simd_memory_write(struct cpu *cpu, gva_t gva, const void *from, size_t byte
     }
 }
 
+void simd_stack_align_check(struct cpu *cpu, const struct insn *insn, u64 mask)
+{
+    u64 base = cpu->code_bytes == 8 ? 0 : cpu->seg[X86_SS].base;
+
+    if (((base + insn_offset(cpu, insn)) & mask) != 0)
+        cpu_raise_error(cpu, X86_GP, 0);
+}
+
 void simd_image_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
 {
     enum cpu_privilege privilege = (enum cpu_privilege)cpu->privilege;
@@ -277,16 +285,6 @@ static __attribute__((noinline)) void run_bounced(struct cpu *cpu, const struct 
 
 /* ---- the doors ---- */
 
-/* Misalignment counts before what insn_linear would raise; only for the stack segment is that
- * another vector. */
-static void stack_align_check(struct cpu *cpu, const struct insn *insn, u64 mask)
-{
-    u64 base = cpu->code_bytes == 8 ? 0 : cpu->seg[X86_SS].base;
-
-    if (((base + insn_offset(cpu, insn)) & mask) != 0)
-        cpu_raise_error(cpu, X86_GP, 0);
-}
-
 static void run_thunk(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan)
 {
     if (plan->bytes == 0) {
@@ -297,7 +295,7 @@ static void run_thunk(struct cpu *cpu, const struct insn *insn, const struct sim
         simd_wait(cpu);
     enum cpu_access access = plan->writes ? ACCESS_WRITE : ACCESS_READ;
     if (unlikely(insn->segment == X86_SS) && plan->align_mask != 0)
-        stack_align_check(cpu, insn, plan->align_mask);
+        simd_stack_align_check(cpu, insn, plan->align_mask);
     gva_t gva = insn_linear(cpu, insn, plan->bytes, access);
     if (unlikely((gva & plan->align_mask) != 0))
         cpu_raise_error(cpu, X86_GP, 0);

@@ -146,6 +146,9 @@ static inline void simd_align_check(struct cpu *cpu, gva_t gva, u64 mask)
 /* Runs PLAN's thunk on MEMORY; raises what it trapped. */
 void simd_call(struct cpu *cpu, const struct insn *insn, const struct simd_plan *plan,
                void *memory);
+/* #GP for an operand in the stack segment that has bits of MASK: misalignment counts before what
+ * insn_linear would raise, and only there is that another vector. */
+void simd_stack_align_check(struct cpu *cpu, const struct insn *insn, u64 mask);
 /* Faults as a write of a whole image does: at its last byte first, then from its start. */
 void simd_image_probe(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access);
 /* Raises a pending #MF, for instructions whose memory accesses come after it. True when none is
