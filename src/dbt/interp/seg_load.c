@@ -119,7 +119,10 @@ void seg_drop_privileged(struct cpu *cpu)
 
         if ((seg->attr & X86_SEG_UNUSABLE) != 0 || seg_attr_conforming(seg->attr))
             continue;
-        if (seg_attr_dpl(seg->attr) < cpu->cpl)
-            seg_install_null(seg, 0, 0);
+        /* The base stays: 64-bit code goes on using those of FS and GS. */
+        if (seg_attr_dpl(seg->attr) < cpu->cpl) {
+            seg->selector = 0;
+            seg->attr |= X86_SEG_UNUSABLE;
+        }
     }
 }

@@ -125,20 +125,23 @@ void sys_debug_port(struct cpu *cpu, u16 port, unsigned bytes)
     }
 }
 
+void sys_debug_merge(struct cpu *cpu)
+{
+    /* The breakpoint bits tell of this trap only; the others stay until the handler clears them. */
+    if ((cpu->debug_pending & DR6_BREAKPOINTS) != 0)
+        cpu->dr[6] &= ~(u64)DR6_BREAKPOINTS;
+    cpu->dr[6] |= cpu->debug_pending;
+    cpu->debug_pending = 0;
+}
+
 bool sys_debug_trap(struct cpu *cpu, bool single_step, struct x86_event *ret_event)
 {
-    u32 hits = cpu->debug_pending;
-
     if (single_step && !cpu->step_skip)
-        hits |= DR6_BS;
+        cpu->debug_pending |= DR6_BS;
     cpu->step_skip = false;
-    cpu->debug_pending = 0;
-    if (hits == 0)
+    if (cpu->debug_pending == 0)
         return false;
-    /* The breakpoint bits tell of this trap only; the others stay until the handler clears them. */
-    if ((hits & DR6_BREAKPOINTS) != 0)
-        cpu->dr[6] &= ~(u64)DR6_BREAKPOINTS;
-    cpu->dr[6] |= hits;
+    sys_debug_merge(cpu);
     *ret_event = (struct x86_event){.pending = true, .vector = X86_DB, .kind = X86_EVENT_EXCEPTION};
     return true;
 }

@@ -301,6 +301,9 @@ void sys_software_exception(struct cpu *cpu, u8 vector, bool hardware)
         .flags = cpu->rflags & ~(u64)X86_RF,
     };
 
+    /* A trap that MOV SS has held back becomes one with INT1's #DB. */
+    if (hardware)
+        sys_debug_merge(cpu);
     sys_debug_skip_step(cpu);
     cpu->event.pending = false;
     cpu->counters.exceptions++;

@@ -48,7 +48,6 @@ void sys_syscall(struct cpu *cpu)
     u64 target;
 
     fast_require_syscall(cpu);
-    sys_debug_skip_step(cpu);
     if (seg_long_mode(cpu)) {
         target = cpu->code_bytes == 8 ? cpu->msr.lstar : cpu->msr.cstar;
         cpu->gpr[X86_RCX] = cpu->next_rip;
@@ -61,6 +60,8 @@ void sys_syscall(struct cpu *cpu)
     }
     fast_set_segments(cpu, code, (u16)(code + 8), 0, seg_long_mode(cpu));
     sys_set_rip(cpu, target);
+    /* TF counts as it is at the end of SYSCALL and SYSRET, not at their start. */
+    cpu->step_skip = (cpu->rflags & X86_TF) == 0 && (rflags & X86_TF) != 0;
     cpu_mode_update(cpu);
 }
 
@@ -85,6 +86,8 @@ void sys_sysret(struct cpu *cpu, unsigned operand_bytes)
         fast_set_segments(cpu, code, (u16)(code + 8), FAST_RPL_USER, false);
     }
     sys_set_rip(cpu, rip);
+    if ((cpu->rflags & X86_TF) != 0)
+        cpu->debug_pending |= DR6_BS;
     cpu_mode_update(cpu);
 }
 

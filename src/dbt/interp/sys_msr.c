@@ -29,9 +29,8 @@ enum {
 enum {
     MTRR_CAP_VALUE = 0x508, /* eight variable ranges, fixed ranges, write combining */
     MTRR_DEF_TYPE_BITS = 0xcff,
-    MISC_ENABLE_READ_ONLY = 1 << 11 | 1 << 12, /* no branch trace store, no PEBS */
-    DEBUGCTL_BITS = 3,                         /* LBR, BTF: kept, without effect */
-    SPEC_CTRL_BITS = 7,                        /* IBRS, STIBP, SSBD */
+    DEBUGCTL_BITS = 3,  /* LBR, BTF: kept, without effect */
+    SPEC_CTRL_BITS = 7, /* IBRS, STIBP, SSBD */
     DE_CFG_LFENCE_SERIALIZES = 2,
     HWCR_TSC_FREQ_SEL = 1 << 24
 };
@@ -216,10 +215,6 @@ static u64 msr_read_gated(struct cpu *cpu, u32 index)
         if (msr_cpuid(cpu, 0x80000001, 3, 27) || msr_cpuid(cpu, 7, 2, 22))
             return cpu->msr.tsc_aux;
         break;
-    case X86_MSR_MISC_ENABLE:
-        if (intel)
-            return cpu->msr.misc_enable;
-        break;
     case X86_MSR_PLATFORM_ID:
         if (intel)
             return 0;
@@ -261,6 +256,8 @@ u64 sys_rdmsr(struct cpu *cpu, u32 index)
         return cpu->msr.debugctl;
     case X86_MSR_EFER:
         return cpu->msr.efer;
+    case X86_MSR_MISC_ENABLE:
+        return cpu->msr.misc_enable; /* AMD has none, but every hypervisor gives guests one */
     case X86_MSR_SFMASK:
         return cpu->msr.sfmask;
     default:
@@ -304,9 +301,7 @@ static void msr_write_gated(struct cpu *cpu, u32 index, u64 value)
         cpu->msr.tsc_aux = value;
         return;
     case X86_MSR_MISC_ENABLE:
-        if (sys_vendor(cpu) != SYS_VENDOR_INTEL)
-            msr_refuse(cpu);
-        cpu->msr.misc_enable = value | MISC_ENABLE_READ_ONLY;
+        cpu->msr.misc_enable = value;
         return;
     case X86_MSR_PLATFORM_ID:
     case X86_MSR_MTRR_CAP:

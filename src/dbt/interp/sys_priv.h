@@ -172,6 +172,8 @@ static inline void sys_debug_skip_step(struct cpu *cpu)
 {
     cpu->step_skip = (cpu->rflags & X86_TF) != 0;
 }
+/* Tells DR6 what was noted of breakpoints; the note is cleared. */
+void sys_debug_merge(struct cpu *cpu);
 /* After an instruction retired that began with TF set (SINGLE_STEP), or with debug_pending noted:
  * fills the #DB to deliver and returns true. */
 MUST_CHECK bool sys_debug_trap(struct cpu *cpu, bool single_step, struct x86_event *ret_event);
