@@ -50,10 +50,10 @@ enum cpu_privilege {
 
 /* One direct-mapped entry. A tag is the page's GVA, so that gva - tag <= 4096 - bytes says both
  * that the page is this one and that the access does not leave it. The tag of an empty entry is a
- * page that lives at another index (dbt/tlb.h). host_minus_gva + gva is the byte. */
+ * page that lives at another index (dbt/tlb.h). host + gva - tag is the byte. */
 struct cpu_tlb_entry {
     u64 read_tag, write_tag;
-    u8 *host_minus_gva;
+    u8 *host; /* of the page */
     u64 gpa; /* of the page; its low bits are enum walk_flag of mmu/walk_priv.h */
 };
 
@@ -100,7 +100,16 @@ enum cpu_attention {
     ATTENTION_EXIT = 1,  /* leave the run loop with EXIT_KICKED */
     ATTENTION_NMI = 2,   /* an NMI came */
     ATTENTION_FLUSH = 4, /* drop the TLB and all decoded blocks */
-    ATTENTION_PAUSE = 8  /* another vCPU needs all others to stand still (cpu_group_pause) */
+    ATTENTION_PAUSE = 8, /* another vCPU needs all others to stand still (cpu_group_pause) */
+    ATTENTION_CODE = 16  /* decoded code was overwritten: see cpu_group.code_log */
+};
+
+/* What translated code reaches with a displacement from the state register; see jit/. */
+enum { CPU_JIT_GUARDS = 256, CPU_JIT_TARGETS = 1 << 16, CPU_JIT_TARGET_ROTATE = 14 };
+struct cpu_jit_tables {
+    /* By virtual page: the number of the code_page that its mapping was last seen to be. */
+    u32 page_guard[CPU_JIT_GUARDS];
+    void *targets[CPU_JIT_TARGETS]; /* by hash of RIP: entries that verify RIP and mapping */
 };
 
 /* What makes the run loop look closer between two instructions: bits of cpu->special. */
@@ -116,7 +125,7 @@ struct cpu_counters {
     u64 code_writes, simd_thunks;
 };
 
-enum { CPU_GROUP_MAX = 256, CPU_CODE_HASH = 1 << 16 };
+enum { CPU_GROUP_MAX = 256, CPU_CODE_HASH = 1 << 16, CPU_CODE_LOG = 1024 };
 
 /* What the vCPUs of one VM share. */
 struct cpu_group {
@@ -132,6 +141,9 @@ struct cpu_group {
      * written. A block is good while the count is what it was when the block was made. Atomic. */
     u64 code_granules[CPU_CODE_HASH];
     u32 code_generation[CPU_CODE_HASH];
+    /* The hashes whose count went up lately, for those who keep links between blocks. */
+    u32 code_log[CPU_CODE_LOG];
+    u32 code_log_reserved, code_log_count;
 };
 
 struct cpu {
@@ -150,6 +162,9 @@ struct cpu {
     u8 overflow;
     u64 rflags;
     struct cpu_tlb_entry *tlb_data; /* of the current privilege */
+    /* jit/: the C stack and the return stack while the other is in use, and two spilled registers.
+     */
+    u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
     u32 special;                    /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
@@ -215,9 +230,11 @@ struct cpu {
     struct cpu_counters counters;
     struct block_cache *blocks; /* owned: interp's decoded blocks */
     struct simd *simd;          /* owned: simd's thunks */
+    struct jit *jit;            /* owned: jit's blocks; NULL: everything is interpreted */
 
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
     struct cpu_tlb tlb;
+    struct cpu_jit_tables jit_tables;
 };
 
 /* ---- leaving an instruction --------------------------------------------------------------------

@@ -24,16 +24,18 @@ static inline u64 tlb_no_tag(unsigned index)
 static inline u8 *tlb_read_hit(const struct cpu *cpu, gva_t gva, unsigned bytes)
 {
     const struct cpu_tlb_entry *entry = &cpu->tlb_data[tlb_index(gva)];
-    if (likely(gva - entry->read_tag <= 4096u - bytes))
-        return entry->host_minus_gva + gva;
+    u64 offset = gva - entry->read_tag;
+    if (likely(offset <= 4096u - bytes))
+        return entry->host + offset;
     return NULL;
 }
 
 static inline u8 *tlb_write_hit(const struct cpu *cpu, gva_t gva, unsigned bytes)
 {
     const struct cpu_tlb_entry *entry = &cpu->tlb_data[tlb_index(gva)];
-    if (likely(gva - __atomic_load_n(&entry->write_tag, __ATOMIC_RELAXED) <= 4096u - bytes))
-        return entry->host_minus_gva + gva;
+    u64 offset = gva - __atomic_load_n(&entry->write_tag, __ATOMIC_RELAXED);
+    if (likely(offset <= 4096u - bytes))
+        return entry->host + offset;
     return NULL;
 }
 

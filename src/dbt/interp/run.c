@@ -9,9 +9,11 @@
  * threads set, and cpu->special, which follows from the vCPU's own state. While special asks for
  * it, each instruction is a block of its own, and what must be checked before and after it is.
  */
+#include "dbt/interp.h"
 #include "dbt/interp/run_priv.h"
 #include "dbt/interp/sys_priv.h"
 #include "dbt/simd.h"
+#include "dbt/jit.h"
 
 void run_mode_follow(struct cpu *cpu)
 {
@@ -162,6 +164,19 @@ static void step(struct cpu *cpu)
     run_special_follow(cpu);
 }
 
+bool interp_single(struct cpu *cpu)
+{
+    const struct block *block = block_get(cpu, cpu->rip, cpu->block_mode | BLOCK_SINGLE);
+    u64 next_rip = cpu->rip + block->bytes;
+    cpu->leave_block = false;
+    cpu->gpr[OP_RIP] = cpu->rip;
+    flags_from_rflags(cpu);
+    block->ops[0].run(cpu, block->ops);
+    flags_to_rflags(cpu);
+    cpu->replay.done = cpu->replay.next = 0;
+    return cpu->rip == next_rip && cpu->special == 0;
+}
+
 /* Whatever special or attention ask for; false when the run ends. An instruction that got the
  * machine's answer is finished first: its device accesses are not to be made twice. */
 static bool look_closer(struct cpu *cpu)
@@ -199,6 +214,11 @@ void run_blocks(struct cpu *cpu)
             if (!look_closer(cpu))
                 return;
             if (cpu->special)
+                continue;
+        }
+        if (cpu->jit && jit_usable(cpu)) {
+            flags_to_rflags(cpu);
+            if (!jit_run(cpu))
                 continue;
         }
         if (cpu->overflow == OVERFLOW_IN_RFLAGS)

@@ -13,15 +13,10 @@
  * before the granules are looked at: whoever comes second repairs. A write tag is stored before the
  * flag is looked at (tlb_fill), and the flag set before tags are looked for: the same again.
  */
+#include "dbt/code.h"
 #include "core/mem.h"
 #include "dbt/mmu/walk_priv.h"
 #include "dbt/tlb.h"
-
-static unsigned code_hash(gpa_t gpa)
-{
-    u64 page = gpa >> 12;
-    return (unsigned)(page ^ (page >> 16)) & (CPU_CODE_HASH - 1);
-}
 
 static u64 granule_mask(gpa_t gpa, size_t bytes)
 {
@@ -84,6 +79,22 @@ bool mmu_code_marked(struct cpu *cpu, gpa_t gpa, size_t bytes)
     return (granules & mask) == mask;
 }
 
+/* Tells the vCPUs, so that those who keep links between blocks undo them. */
+static void code_log(struct cpu_group *group, unsigned hash)
+{
+    u32 at = __atomic_fetch_add(&group->code_log_reserved, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&group->code_log[at % CPU_CODE_LOG], hash, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&group->code_log_count, __ATOMIC_ACQUIRE) != at)
+        __builtin_ia32_pause();
+    __atomic_store_n(&group->code_log_count, at + 1, __ATOMIC_RELEASE);
+    unsigned count = __atomic_load_n(&group->cpu_count, __ATOMIC_ACQUIRE);
+    for (unsigned i = 0; i < count; i++) {
+        struct cpu *cpu = __atomic_load_n(&group->cpus[i], __ATOMIC_ACQUIRE);
+        if (cpu && cpu->jit)
+            cpu_request(cpu, ATTENTION_CODE);
+    }
+}
+
 /* True when decoded code was hit. */
 static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
 {
@@ -93,6 +104,7 @@ static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
     if (granules & mask) {
         __atomic_store_n(&group->code_granules[hash], 0, __ATOMIC_SEQ_CST);
         __atomic_fetch_add(&group->code_generation[hash], 1, __ATOMIC_SEQ_CST);
+        code_log(group, hash);
         return true;
     }
     if (granules == 0) {

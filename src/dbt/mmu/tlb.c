@@ -286,7 +286,7 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
     bool same = entry->read_tag == page && ((entry->gpa ^ gpa) & WALK_GPA) == 0;
     if (!same)
         __atomic_store_n(&entry->write_tag, tlb_no_tag(index), __ATOMIC_RELAXED);
-    entry->host_minus_gva = slot->host + (gpa - slot->base) - page;
+    entry->host = slot->host + (gpa - slot->base);
     entry->gpa = walk;
     entry->read_tag = page;
     if (!(walk & WALK_GLOBAL)) {

@@ -12,11 +12,13 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "core/mem.h"
 #include "dbt/cpu.h"
+#include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
 
-enum { CPU_ALIGN = 64 };
+enum { CPU_ALIGN = 64, CODE_BYTES = 32 << 20 /* of each vCPU */ };
 
 struct dbt_engine {
     struct engine engine;
@@ -26,6 +28,7 @@ struct dbt_engine {
 struct dbt_vcpu {
     struct vcpu vcpu;
     struct cpu *cpu; /* owned */
+    struct translator translator;
 };
 
 /* Whose traps the calling thread takes; given back when the thread ends. */
@@ -112,8 +115,10 @@ static void dbt_vcpu_free(struct vcpu *vcpu)
     struct dbt_vcpu *dbt = container_of(vcpu, struct dbt_vcpu, vcpu);
     if (pthread_getspecific(thread_key) == dbt->cpu)
         (void)thread_give(NULL);
-    if (dbt->cpu)
+    if (dbt->cpu) {
+        translator_fini(&dbt->translator, dbt->cpu);
         cpu_fini(dbt->cpu);
+    }
     free(dbt->cpu);
     alloc_free(dbt);
 }
@@ -141,6 +146,12 @@ static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct e
     if (r < 0) {
         err_set(err, r, "no memory for vCPU %u", index);
         goto fail;
+    }
+    if (getenv("ATOLL_INTERPRET") == NULL) {
+        r = translator_init(&vcpu->translator, cpu, CODE_BYTES);
+        if (r < 0)
+            log_warn("dbt", "vCPU %u is interpreted, which is slow: no translator: %s", index,
+                     strerror(-r));
     }
     vcpu->vcpu.ops = &dbt_vcpu_ops;
     vcpu->vcpu.engine = engine;

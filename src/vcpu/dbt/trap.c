@@ -13,6 +13,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "dbt/jit.h"
 #include "dbt/simd.h"
 
 enum { STACK_BYTES = 64 << 10 };
@@ -27,7 +28,16 @@ static void trap_handle(int number, siginfo_t *info, void *context)
     greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
     u64 pc = (u64)regs[REG_RIP], sp = (u64)regs[REG_RSP], result = (u64)regs[REG_RAX];
 
+    u64 r9 = (u64)regs[REG_R9];
+
     /* A signal that somebody sent says nothing about the code that it interrupted. */
+    if (info->si_code > 0 &&
+        jit_trap(trap_thread.cpu, (u64)(uintptr_t)info->si_addr, &pc, &sp, &r9)) {
+        regs[REG_RIP] = (greg_t)pc;
+        regs[REG_RSP] = (greg_t)sp;
+        regs[REG_R9] = (greg_t)r9;
+        return;
+    }
     if (info->si_code > 0 &&
         simd_trap(trap_thread.cpu, (unsigned)regs[REG_TRAPNO], &pc, &sp, &result)) {
         regs[REG_RIP] = (greg_t)pc;

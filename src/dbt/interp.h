@@ -1,0 +1,15 @@
+/*
+ * dbt/interp.h - the interpreter's door for the translator.
+ */
+#ifndef DBT_INTERP_H
+#define DBT_INTERP_H
+
+#include "base/types.h"
+
+struct cpu;
+
+/* Executes the one instruction at cpu->rip; rflags is a full image before and after. True when the
+ * next one in memory follows and nothing else is asked for. Faults and exits leave as from a handler. */
+bool interp_single(struct cpu *cpu);
+
+#endif

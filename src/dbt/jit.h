@@ -1,0 +1,54 @@
+/*
+ * dbt/jit.h - the translator's door: guest code in, host code run.
+ *
+ * Translated code keeps 11 guest registers and RSP in host registers, guest flags in host flags,
+ * and vector state in the host's vector registers. It reaches guest memory through the first-level
+ * TLB of struct cpu, and leaves to the interpreter's handlers for whatever it does not translate.
+ *
+ * Each vCPU has a translator of its own: its code, links and tables are touched by its thread only.
+ * Overwritten code is found by the group's code generations (dbt/cpu.h).
+ *
+ * Runs   on the vCPU's thread.
+ * Trust  guest code is hostile: translated code reaches host memory only through a checked TLB
+ * entry.
+ */
+#ifndef DBT_JIT_H
+#define DBT_JIT_H
+
+#include "base/types.h"
+
+struct cpu;
+
+/* Memory for translated code: the same pages writable at RW and executable at RX; and for each
+ * privilege a stack of return addresses, with at least a page below it that cannot be accessed.
+ * Borrowed. */
+struct jit_memory {
+    u8 *rw;
+    u8 *rx;
+    size_t bytes;
+    u8 *stacks[3];
+    size_t stack_bytes; /* of each */
+};
+
+/* Makes cpu->jit over MEMORY. -ENOMEM; -EINVAL when there is too little code memory; -ENOTSUP on a
+ * host without BMI2. */
+MUST_CHECK int jit_init(struct cpu *cpu, const struct jit_memory *memory);
+void jit_fini(struct cpu *cpu);
+
+/* Whether the vCPU's present mode is one that can be translated. */
+bool jit_usable(const struct cpu *cpu);
+
+/* Runs translated code from cpu->rip until the run loop must look (cpu->attention, cpu->special, a
+ * mode that cannot be translated), or until the next instruction is one that must be interpreted:
+ * then it returns true. Leaves through cpu_raise and cpu_exit as handlers do. */
+bool jit_run(struct cpu *cpu);
+
+/* The MMU says that mappings have changed: any flush, any CR3 switch. */
+void jit_mappings_changed(struct cpu *cpu);
+
+/* For the signal handler: TRAP (a vector), the accessed ADDRESS, and pointers to the interrupted
+ * RIP, RSP and R9. True when the trap was translated code's: the context is changed so that it goes
+ * on. */
+bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9);
+
+#endif

@@ -1,0 +1,199 @@
+/*
+ * dbt/jit/cache.c - finds blocks, groups them by page, and forgets them: one page's, or all.
+ *
+ * Code memory is filled from its start to its end and then emptied as a whole; a block that became
+ * invalid before that stays where it is, unreachable.
+ */
+#include "dbt/jit/draft_priv.h"
+
+#include "base/alloc.h"
+#include "base/errno.h"
+#include "dbt/code.h"
+
+static u32 block_hash(u64 rip, u64 physical_page, u8 mode)
+{
+    u64 key = rip ^ rip >> 16 ^ physical_page << 7 ^ (u64)mode << 11;
+    return (u32)(key * 0x9e3779b97f4a7c15ull >> 48) & (JIT_HASH - 1);
+}
+
+u32 jit_find(const struct jit *jit, u64 rip, u64 physical_page, u8 mode)
+{
+    u32 number = jit->hash[block_hash(rip, physical_page, mode)];
+    while (number != JIT_NONE) {
+        const struct jit_block *block = &jit->blocks[number];
+        if (block->rip == rip && block->mode == mode &&
+            jit->pages[block->page].physical_page == physical_page)
+            return number;
+        number = block->next_hash;
+    }
+    return JIT_NONE;
+}
+
+void jit_register(struct jit *jit, u32 number)
+{
+    struct jit_block *block = &jit->blocks[number];
+    struct code_page *page = &jit->pages[block->page];
+    u32 *head = &jit->hash[block_hash(block->rip, page->physical_page, block->mode)];
+    block->next_hash = *head;
+    *head = number;
+    block->next_in_page = page->blocks;
+    page->blocks = number;
+}
+
+static void unregister(struct jit *jit, u32 number)
+{
+    struct jit_block *block = &jit->blocks[number];
+    u64 physical_page = jit->pages[block->page].physical_page;
+    u32 *link = &jit->hash[block_hash(block->rip, physical_page, block->mode)];
+    while (*link != JIT_NONE && *link != number)
+        link = &jit->blocks[*link].next_hash;
+    if (*link == number)
+        *link = block->next_hash;
+    jit_unlink(jit, number);
+    block->dead = true;
+    jit->invalidated_blocks++;
+}
+
+u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page)
+{
+    u32 *head = &jit->page_hash[code_hash(physical_page << 12)];
+    for (u32 number = *head; number != JIT_NONE; number = jit->pages[number].next_hash) {
+        const struct code_page *page = &jit->pages[number];
+        if (page->virtual_page == virtual_page && page->physical_page == physical_page)
+            return number;
+    }
+    if (jit->page_count == JIT_PAGES)
+        return JIT_NONE;
+    u32 number = jit->page_count++;
+    jit->pages[number] = (struct code_page){.virtual_page = virtual_page,
+                                            .physical_page = physical_page,
+                                            .next_hash = *head,
+                                            .number = jit->page_number++};
+    *head = number;
+    return number;
+}
+
+void jit_reset_stacks(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    for (unsigned i = 0; i < PRIVILEGE_COUNT; i++) {
+        u8 *top = jit->memory.stacks[i] + jit->memory.stack_bytes - 8;
+        store_le64(top, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
+        jit->return_stack[i] = (u64)(uintptr_t)top;
+    }
+    jit->stacks_reset = true;
+}
+
+static void guards_clear(struct cpu *cpu)
+{
+    for (unsigned i = 0; i < CPU_JIT_GUARDS; i++)
+        cpu->jit_tables.page_guard[i] = 0;
+}
+
+void jit_flush(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    void *miss = jit_rx(jit, jit->indirect_miss);
+    for (unsigned i = 0; i < CPU_JIT_TARGETS; i++)
+        cpu->jit_tables.targets[i] = miss;
+    for (unsigned i = 0; i < JIT_HASH; i++)
+        jit->hash[i] = JIT_NONE;
+    for (unsigned i = 0; i < CPU_CODE_HASH; i++)
+        jit->page_hash[i] = JIT_NONE;
+    jit->used = jit->stubs_end;
+    jit->block_count = jit->page_count = jit->exit_count = 1; /* 0 is JIT_NONE */
+    jit->trap_count = 0;
+    if (jit->page_number > INT32_MAX / 2)
+        jit->page_number = 1;
+    jit->flush_count++;
+    guards_clear(cpu);
+    jit_reset_stacks(cpu);
+}
+
+static void page_forget(struct cpu *cpu, u32 number)
+{
+    struct jit *jit = cpu->jit;
+    struct code_page *page = &jit->pages[number];
+    if (page->blocks == JIT_NONE)
+        return;
+    for (u32 block = page->blocks; block != JIT_NONE; block = jit->blocks[block].next_in_page)
+        unregister(jit, block);
+    page->blocks = JIT_NONE;
+    jit_reset_stacks(cpu);
+}
+
+void jit_follow_code_writes(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    struct cpu_group *group = cpu->group;
+    u32 count = __atomic_load_n(&group->code_log_count, __ATOMIC_ACQUIRE);
+    if (count == jit->code_log_seen)
+        return;
+    if (count - jit->code_log_seen > CPU_CODE_LOG / 2) {
+        jit->code_log_seen = count;
+        jit_flush(cpu);
+        return;
+    }
+    for (; jit->code_log_seen != count; jit->code_log_seen++) {
+        u32 hash = __atomic_load_n(&group->code_log[jit->code_log_seen % CPU_CODE_LOG],
+                                   __ATOMIC_RELAXED);
+        for (u32 page = jit->page_hash[hash % CPU_CODE_HASH]; page != JIT_NONE;
+             page = jit->pages[page].next_hash)
+            page_forget(cpu, page);
+    }
+}
+
+void jit_mappings_changed(struct cpu *cpu)
+{
+    guards_clear(cpu);
+    jit_reset_stacks(cpu);
+}
+
+static void jit_free(struct jit *jit)
+{
+    alloc_free(jit->blocks);
+    alloc_free(jit->hash);
+    alloc_free(jit->pages);
+    alloc_free(jit->page_hash);
+    alloc_free(jit->exits);
+    alloc_free(jit->traps);
+    alloc_free(jit->draft);
+    alloc_free(jit);
+}
+
+int jit_init(struct cpu *cpu, const struct jit_memory *memory)
+{
+    struct jit *jit = new0(struct jit);
+    if (jit == NULL)
+        return -ENOMEM;
+    jit->memory = *memory;
+    jit->blocks = new0_array(struct jit_block, JIT_BLOCKS);
+    jit->hash = new0_array(u32, JIT_HASH);
+    jit->pages = new0_array(struct code_page, JIT_PAGES);
+    jit->page_hash = new0_array(u32, CPU_CODE_HASH);
+    jit->exits = new0_array(struct jit_exit, JIT_EXITS);
+    jit->traps = new0_array(struct jit_trap_site, JIT_TRAPS);
+    jit->draft = new0(struct draft);
+    bool whole = jit->blocks && jit->hash && jit->pages && jit->page_hash && jit->exits &&
+                 jit->traps && jit->draft;
+    int result = !whole ? -ENOMEM : memory->bytes < 4 * JIT_BLOCK_BYTES ? -EINVAL : 0;
+    if (result == 0 && !jit_make_stubs(jit))
+        result = -EINVAL;
+    if (result < 0) {
+        jit_free(jit);
+        return result;
+    }
+    jit->page_number = 1;
+    cpu->jit = jit;
+    jit->code_log_seen = __atomic_load_n(&cpu->group->code_log_count, __ATOMIC_ACQUIRE);
+    jit_flush(cpu);
+    return 0;
+}
+
+void jit_fini(struct cpu *cpu)
+{
+    if (cpu->jit == NULL)
+        return;
+    jit_free(cpu->jit);
+    cpu->jit = NULL;
+}

@@ -1,0 +1,353 @@
+/*
+ * dbt/jit/control.c - branches, calls, returns, the ways out of a draft, and its cold code.
+ *
+ * A branch to a known address is an exit: a 32-bit displacement that first leads to a stub, and to
+ * the target block once it is linked (link.c). Backward branches poll cpu->attention first.
+ * A guest call is a host call, so that the host predicts the guest's return: the guest's RET takes
+ * the address from the guest's stack into r8 and does a host RET; the return site compares r8 with
+ * the address that it stands for. What does not match is looked up like any indirect branch.
+ */
+#include "dbt/jit/draft_priv.h"
+
+enum { RCX = 1 };
+
+struct cold *draft_cold(struct draft *draft, enum cold_kind kind)
+{
+    if (draft->cold_count == COLD_MAX) {
+        draft->failed = true;
+        return NULL;
+    }
+    struct cold *cold = &draft->colds[draft->cold_count++];
+    *cold = (struct cold){.kind = kind};
+    return cold;
+}
+
+/* ---- exits ---- */
+
+static u32 exit_new(struct draft *draft, u64 rip)
+{
+    struct jit *jit = draft->jit;
+    if (jit->exit_count == JIT_EXITS) {
+        draft->failed = true;
+        return 0;
+    }
+    u32 number = jit->exit_count++;
+    jit->exits[number] = (struct jit_exit){
+        .target_rip = rip, .block = draft->number, .next_of = draft->exits};
+    draft->exits = number;
+    return number;
+}
+
+/* Reads cpu->attention; flags stay when LIVE. Returns the displacement of the branch that is taken
+ * when it is not zero; *restore_rcx says that rcx is then in the spill slot. */
+static u8 *emit_poll(struct emitter *out, bool live, bool *restore_rcx)
+{
+    *restore_rcx = live;
+    if (!live) {
+        emit_cmp32_mem_imm(out, STATE, STATE_AT(attention), 0);
+        return emit_jcc(out, COND_NE, NULL);
+    }
+    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_load32(out, RCX, STATE, STATE_AT(attention));
+    u8 *calm = emit_jrcxz(out);
+    u8 *leave = emit_jmp(out, NULL);
+    emit_patch8(out, calm, out->at);
+    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    return leave;
+}
+
+/* A jump or call to the exit for RIP. A poll before it leaves by the same exit, so it must come
+ * after all that the instruction does. A polled call loses its return site's prediction, no more.
+ */
+static void exit_branch(struct draft *draft, u64 rip, bool is_call)
+{
+    struct emitter *out = &draft->out;
+    bool restore_rcx = false;
+    u8 *poll = NULL;
+    u32 number = exit_new(draft, rip);
+    if (rip <= draft->rip)
+        poll = emit_poll(out, draft_live_flags_at(draft, rip) != 0, &restore_rcx);
+    u8 *jump = is_call ? emit_call(out, NULL) : emit_jmp(out, NULL);
+    struct cold *cold = draft_cold(draft, COLD_EXIT);
+    if (cold == NULL)
+        return;
+    cold->number = number;
+    cold->jump = jump;
+    cold->poll = poll;
+    cold->restore_rcx = restore_rcx;
+}
+
+void draft_exit_to(struct draft *draft, u64 rip)
+{
+    exit_branch(draft, rip, false);
+}
+
+/* ---- branches ---- */
+
+static u64 branch_target(const struct draft *draft, const struct draft_insn *one)
+{
+    return insn_next_rip(draft, one) + one->insn.imm;
+}
+
+static void do_jcc(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    u64 target = branch_target(draft, one);
+    unsigned condition = insn_condition(&one->insn);
+    if (target <= draft->rip) { /* backwards: the poll stands on the taken way only */
+        u8 *skip = emit_jcc(out, condition ^ 1, NULL);
+        exit_branch(draft, target, false);
+        emit_patch(skip, out->at);
+        return;
+    }
+    u8 *jump = emit_jcc(out, condition, NULL);
+    struct cold *cold = draft_cold(draft, COLD_EXIT);
+    u32 number = exit_new(draft, target);
+    if (cold == NULL)
+        return;
+    cold->jump = jump;
+    cold->number = number;
+}
+
+/* JRCXZ and LOOP as they are; their 8-bit displacement leads over a jump. */
+static void do_count_branch(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    if (one->insn.address_bytes == 4)
+        emit_u8(out, 0x67);
+    emit_u8(out, one->insn.opcode);
+    emit_u8(out, 5); /* over the jump to the next instruction */
+    u8 *not_taken = emit_jmp(out, NULL);
+    exit_branch(draft, branch_target(draft, one), false);
+    emit_patch(not_taken, out->at);
+}
+
+/* The flag-free hash of r8 into r9, then a branch through the table. */
+static void emit_indirect(struct emitter *out, bool is_call)
+{
+    struct host_mem sum = {T1, T0, 0, 0};
+    struct host_mem target = {STATE, T1, 3, STATE_AT(jit_tables.targets)};
+    emit_rorx(out, T1, T0, CPU_JIT_TARGET_ROTATE);
+    emit_lea(out, true, T1, &sum);
+    emit_movzx16(out, T1, T1);
+    emit_op_mem(out, 0xff, false, is_call ? 2 : 4, &target);
+}
+
+/* Where a call comes back: r8 must be the address after the call. */
+static void return_site(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    u64 rip = insn_next_rip(draft, one);
+    bool live = draft_live_flags_at(draft, rip) != 0;
+    u8 *mismatch;
+    if (live) {
+        struct host_mem sum = {RCX, T0, 0, 0};
+        emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+        emit_mov_imm(out, RCX, 0 - rip);
+        emit_lea(out, true, RCX, &sum);
+        u8 *match = emit_jrcxz(out);
+        mismatch = emit_jmp(out, NULL);
+        emit_patch8(out, match, out->at);
+        emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    } else {
+        if ((s64)rip == (s32)rip) {
+            emit_alu_imm(out, ALU_CMP, true, T0, (s32)rip);
+        } else {
+            emit_mov_imm(out, T1, rip);
+            emit_cmp_reg(out, T0, T1);
+        }
+        mismatch = emit_jcc(out, COND_NE, NULL);
+    }
+    struct cold *cold = draft_cold(draft, COLD_MISMATCH);
+    if (cold == NULL)
+        return;
+    cold->jump = mismatch;
+    cold->restore_rcx = live;
+}
+
+/* Stores the return address below RSP and moves RSP. */
+static void push_return_address(struct draft *draft, const struct draft_insn *one, bool keep_flags)
+{
+    struct emitter *out = &draft->out;
+    struct access access = {ea_stack(-8), 8, true, false, keep_flags};
+    struct host_mem mem, below = host_mem_base(GUEST_RSP, -8);
+    u64 rip = insn_next_rip(draft, one);
+    draft_access(draft, one, &access, &mem);
+    if ((s64)rip == (s32)rip) {
+        emit_op_mem(out, 0xc7, true, 0, &mem);
+        emit_u32(out, (u32)rip);
+    } else {
+        draft_fold(draft, &mem);
+        emit_mov_imm(out, T1, rip);
+        emit_op_mem(out, 0x89, true, T1, &mem);
+    }
+    emit_lea(out, true, GUEST_RSP, &below);
+}
+
+static void do_call(struct draft *draft, const struct draft_insn *one)
+{
+    push_return_address(draft, one, one->live_before != 0);
+    exit_branch(draft, branch_target(draft, one), true);
+    return_site(draft, one);
+}
+
+/* The target of an indirect branch into r8. */
+static void read_target(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct emitter *out = &draft->out;
+    if (insn->has_memory) {
+        struct access access = {ea_of(insn), 8, false, false, true};
+        struct host_mem mem;
+        draft_access(draft, one, &access, &mem);
+        emit_op_mem(out, 0x8b, true, T0, &mem);
+    } else if (in_slot(insn->rm)) {
+        emit_load(out, T0, STATE, slot_at(insn->rm));
+    } else {
+        emit_mov(out, T0, host_gpr(insn->rm));
+    }
+}
+
+static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    read_target(draft, one);
+    emit_store(out, T0, STATE, STATE_AT(jit_target));
+    push_return_address(draft, one, true);
+    emit_load(out, T0, STATE, STATE_AT(jit_target));
+    emit_indirect(out, true);
+    return_site(draft, one);
+}
+
+static void do_ret(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    struct access access = {ea_stack(0), 8, false, false, true};
+    struct host_mem mem;
+    s32 more = one->insn.imm_offset < one->insn.length ? (s32)one->insn.imm : 0;
+    struct host_mem above = host_mem_base(GUEST_RSP, 8 + more);
+    draft_access(draft, one, &access, &mem);
+    emit_op_mem(out, 0x8b, true, T0, &mem);
+    emit_lea(out, true, GUEST_RSP, &above);
+    emit_ret(out);
+}
+
+bool control_possible(const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_JCC:
+    case OP_JMP:
+    case OP_CALL:
+    case OP_RET:
+        return insn->operand_bytes == 8;
+    case OP_JCXZ:
+    case OP_LOOP:
+        return true;
+    case OP_JMP_IND:
+    case OP_CALL_IND:
+        return insn->operand_bytes == 8;
+    default:
+        return false;
+    }
+}
+
+void draft_control(struct draft *draft, const struct draft_insn *one)
+{
+    switch (one->insn.op) {
+    case OP_JCC:
+        do_jcc(draft, one);
+        break;
+    case OP_JMP:
+        exit_branch(draft, branch_target(draft, one), false);
+        break;
+    case OP_JCXZ:
+    case OP_LOOP:
+        do_count_branch(draft, one);
+        break;
+    case OP_CALL:
+        do_call(draft, one);
+        break;
+    case OP_CALL_IND:
+        do_call_indirect(draft, one);
+        break;
+    case OP_JMP_IND:
+        read_target(draft, one);
+        emit_indirect(&draft->out, false);
+        break;
+    default:
+        do_ret(draft, one);
+        break;
+    }
+}
+
+void draft_interpret(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    emit_mov_imm(out, T1, insn_meta(draft, one));
+    emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
+}
+
+/* ---- cold code ---- */
+
+static void cold_slow(struct draft *draft, const struct cold *cold)
+{
+    struct emitter *out = &draft->out;
+    emit_mov_imm(out, T1, cold->number);
+    emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
+    emit_jmp(out, cold->resume);
+}
+
+enum { GUARD_BYTES = 40 };
+
+static void cold_exit(struct draft *draft, const struct cold *cold)
+{
+    struct emitter *out = &draft->out;
+    struct jit_exit *exit = &draft->jit->exits[cold->number];
+    if (exit->target_rip >> 12 != draft->rip >> 12) {
+        exit->guard = jit_offset(draft->jit, out->at);
+        for (unsigned i = 0; i < GUARD_BYTES; i++)
+            emit_u8(out, 0xcc);
+    }
+    exit->jump = jit_offset(draft->jit, cold->jump);
+    exit->stub = jit_offset(draft->jit, out->at);
+    emit_mov_imm(out, T1, cold->number << LEAVE_BITS | LEAVE_EXIT);
+    emit_jmp(out, jit_rw(draft->jit, draft->jit->exit_stub));
+    if (out->full)
+        return;
+    emit_patch(cold->jump, jit_rw(draft->jit, exit->stub));
+    if (cold->poll == NULL)
+        return;
+    emit_patch(cold->poll, cold->restore_rcx ? out->at : jit_rw(draft->jit, exit->stub));
+    if (cold->restore_rcx) {
+        emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+        emit_jmp(out, jit_rw(draft->jit, exit->stub));
+    }
+}
+
+void draft_cold_code(struct draft *draft)
+{
+    struct emitter *out = &draft->out;
+    for (unsigned i = 0; i < draft->cold_count && !out->full && !draft->failed; i++) {
+        const struct cold *cold = &draft->colds[i];
+        if (cold->kind == COLD_EXIT) {
+            cold_exit(draft, cold);
+            continue;
+        }
+        emit_patch(cold->jump, out->at);
+        if (cold->restore_rcx)
+            emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+        if (cold->kind == COLD_SLOW)
+            cold_slow(draft, cold);
+        else
+            emit_jmp(out, jit_rw(draft->jit, draft->jit->lookup));
+    }
+}
+
+void draft_resume_here(struct draft *draft)
+{
+    for (unsigned i = draft->cold_count; i-- > 0;) {
+        struct cold *cold = &draft->colds[i];
+        if (cold->kind == COLD_SLOW && cold->resume == NULL)
+            cold->resume = draft->out.at;
+    }
+}

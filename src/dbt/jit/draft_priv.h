@@ -1,0 +1,144 @@
+/*
+ * dbt/jit/draft_priv.h - one block while it is being translated: what front, access, operand and
+ * control code share.
+ */
+#ifndef DBT_JIT_DRAFT_PRIV_H
+#define DBT_JIT_DRAFT_PRIV_H
+
+#include "dbt/jit/encode.h"
+#include "dbt/jit/jit_priv.h"
+
+enum { COLD_MAX = 3 * JIT_BLOCK_INSNS + 8 };
+
+/* How an instruction is translated. */
+enum insn_how {
+    HOW_GENERIC, /* itself, with other registers or another memory operand */
+    HOW_SPECIAL, /* by a translation of its own (special.c, control.c) */
+    HOW_NOTHING, /* no code at all */
+    HOW_INTERPRET
+};
+
+struct draft_insn {
+    struct insn insn;
+    u16 offset; /* from the block's first byte */
+    u8 bytes[INSN_MAX_BYTES];
+    u8 how;                      /* enum insn_how */
+    u32 live_before, live_after; /* arithmetic flags */
+};
+
+enum cold_kind {
+    COLD_SLOW,    /* a memory access that missed */
+    COLD_EXIT,    /* an exit's stub */
+    COLD_MISMATCH /* a return to somewhere else: look the address in r8 up */
+};
+
+/* Code that is placed after the block's hot code. */
+struct cold {
+    enum cold_kind kind;
+    bool restore_rcx; /* rcx is in the spill slot */
+    u8 *jump;         /* the displacement of the branch that comes here; may be NULL for exits */
+    u8 *resume;       /* slow: the end of the instruction */
+    u32 number;       /* slow: meta; exit: the exit */
+    u8 *poll;         /* exit: a second branch that comes here; may be NULL */
+};
+
+struct draft {
+    struct cpu *cpu;
+    struct jit *jit;
+    struct emitter out;
+    u32 number;
+    u64 rip;
+    const u8 *page;     /* the guest's page */
+    unsigned start;     /* offset of rip in it */
+    unsigned low, high; /* the part of the page that the translation depends on */
+    u8 mode;
+    unsigned privilege;
+    struct draft_insn insns[JIT_BLOCK_INSNS];
+    unsigned insn_count;
+    bool ended; /* the last instruction leaves the block in all cases */
+    struct cold colds[COLD_MAX];
+    unsigned cold_count;
+    u32 exits;   /* list of the block's exits */
+    bool failed; /* a limit was met: the block cannot be used */
+};
+
+/* front.c: decodes the block and finds which flags are live where; sets low and high. */
+void draft_decode(struct draft *draft);
+/* The arithmetic flags that code at RIP may read before it writes them; all where it is not known.
+ */
+u32 draft_live_flags_at(struct draft *draft, u64 rip);
+/* Whether the guest's bytes are still those that were decoded. */
+bool draft_unchanged(const struct draft *draft);
+
+/* access.c: makes the memory operand at EA (guest register numbers) accessible for WRITE or only
+ * read. Afterwards *ret_mem is a host operand for BYTES: [T0 + T1 + disp]; scratch registers
+ * otherwise lost. With KEEP_FLAGS host flags stay. ALIGNED demands alignment to BYTES. */
+struct guest_ea {
+    u8 base, index, scale; /* GPR, INSN_RIP, INSN_NO_REG */
+    u8 segment;
+    u8 address_bytes;
+    s64 disp;
+};
+struct access {
+    struct guest_ea ea;
+    unsigned bytes;
+    bool write, aligned, keep_flags;
+};
+struct guest_ea ea_of(const struct insn *insn);
+struct guest_ea ea_stack(s64 disp);
+void draft_access(struct draft *draft, const struct draft_insn *one, const struct access *access,
+                  struct host_mem *ret_mem);
+/* Folds *MEM into T0 alone, so that T1 is free; flags stay when KEEP_FLAGS. */
+void draft_fold(struct draft *draft, struct host_mem *mem);
+/* Computes EA without its segment into host register REG; T1 may be lost; flags stay. */
+void draft_effective_address(struct draft *draft, const struct draft_insn *one,
+                             const struct guest_ea *ea, unsigned reg);
+/* Marks where instructions end: slow accesses made since the last call resume here. */
+void draft_resume_here(struct draft *draft);
+
+/* operand.c */
+bool generic_possible(const struct draft *draft, const struct insn *insn);
+bool draft_generic(struct draft *draft, const struct draft_insn *one);
+static inline bool in_slot(unsigned gpr)
+{
+    return gpr >= 8 && gpr <= 11;
+}
+/* The host register of a guest register that is not in a slot. */
+static inline unsigned host_gpr(unsigned gpr)
+{
+    return gpr == X86_RSP ? GUEST_RSP : gpr;
+}
+static inline s32 slot_at(unsigned gpr)
+{
+    return STATE_AT(gpr) + (s32)gpr * 8;
+}
+/* The host register that holds guest GPR now: its own, or SCRATCH after a load. */
+unsigned draft_read_gpr(struct draft *draft, unsigned gpr, unsigned scratch);
+
+/* special.c: translations that are not the instruction itself. */
+bool special_possible(const struct draft *draft, const struct insn *insn);
+void draft_special(struct draft *draft, const struct draft_insn *one);
+
+/* control.c: branches and block ends. */
+bool control_possible(const struct insn *insn);
+void draft_control(struct draft *draft, const struct draft_insn *one);
+void draft_exit_to(struct draft *draft, u64 rip);
+void draft_interpret(struct draft *draft, const struct draft_insn *one);
+void draft_cold_code(struct draft *draft);
+
+static inline u64 insn_rip(const struct draft *draft, const struct draft_insn *one)
+{
+    return draft->rip + one->offset;
+}
+static inline u64 insn_next_rip(const struct draft *draft, const struct draft_insn *one)
+{
+    return draft->rip + one->offset + one->insn.length;
+}
+static inline u32 insn_meta(const struct draft *draft, const struct draft_insn *one)
+{
+    bool leave = (one->insn.desc->attr & ATTR_BRANCH) != 0;
+    return jit_meta(draft->number, one->offset | (leave ? META_LEAVE : 0));
+}
+struct cold *draft_cold(struct draft *draft, enum cold_kind kind);
+
+#endif

@@ -1,0 +1,351 @@
+/*
+ * dbt/jit/emit.c - encodes the host instructions that translated code is made of.
+ */
+#include "dbt/jit/emit.h"
+
+enum { REX = 0x40, REX_BIT_W = 8, REX_BIT_R = 4, REX_BIT_X = 2, REX_BIT_B = 1 };
+
+void emit_bytes(struct emitter *out, const u8 *bytes, unsigned count)
+{
+    if ((size_t)(out->end - out->at) < count) {
+        out->full = true;
+        return;
+    }
+    for (unsigned i = 0; i < count; i++)
+        out->at[i] = bytes[i];
+    out->at += count;
+}
+
+void emit_u8(struct emitter *out, unsigned value)
+{
+    if (out->at == out->end)
+        out->full = true;
+    else
+        *out->at++ = (u8)value;
+}
+
+void emit_u32(struct emitter *out, u32 value)
+{
+    u8 bytes[4];
+    store_le32(bytes, value);
+    emit_bytes(out, bytes, sizeof(bytes));
+}
+
+void emit_u64(struct emitter *out, u64 value)
+{
+    u8 bytes[8];
+    store_le64(bytes, value);
+    emit_bytes(out, bytes, sizeof(bytes));
+}
+
+static bool fits8(s32 value)
+{
+    return value >= -128 && value <= 127;
+}
+
+void emit_modrm_mem(struct emitter *out, unsigned reg, const struct host_mem *mem)
+{
+    unsigned base = mem->base & 7;
+    bool has_index = mem->index != EMIT_NO_INDEX;
+    unsigned mod = mem->disp == 0 && base != 5 ? 0 : fits8(mem->disp) ? 1 : 2;
+    bool sib = has_index || base == 4;
+    emit_u8(out, mod << 6 | (reg & 7) << 3 | (sib ? 4 : base));
+    if (sib)
+        emit_u8(out, (unsigned)mem->scale << 6 | (has_index ? mem->index & 7u : 4u) << 3 | base);
+    if (mod == 1)
+        emit_u8(out, (u8)mem->disp);
+    else if (mod == 2)
+        emit_u32(out, (u32)mem->disp);
+}
+
+unsigned emit_rex_bits(unsigned reg, const struct host_mem *mem)
+{
+    unsigned rex = 0;
+    if (reg & 8)
+        rex |= REX_BIT_R;
+    if (mem->base & 8)
+        rex |= REX_BIT_B;
+    if (mem->index != EMIT_NO_INDEX && (mem->index & 8))
+        rex |= REX_BIT_X;
+    return rex;
+}
+
+static void emit_opcode(struct emitter *out, unsigned opcode)
+{
+    if (opcode > 0xff)
+        emit_u8(out, opcode >> 8);
+    emit_u8(out, opcode & 0xff);
+}
+
+void emit_op_mem(struct emitter *out, unsigned opcode, bool wide, unsigned reg,
+                 const struct host_mem *mem)
+{
+    unsigned rex = emit_rex_bits(reg, mem) | (wide ? REX_BIT_W : 0);
+    if (rex)
+        emit_u8(out, REX | rex);
+    emit_opcode(out, opcode);
+    emit_modrm_mem(out, reg, mem);
+}
+
+void emit_op_reg(struct emitter *out, unsigned opcode, bool wide, unsigned reg, unsigned rm)
+{
+    unsigned rex = wide ? REX_BIT_W : 0;
+    rex |= (reg & 8) ? REX_BIT_R : 0;
+    rex |= (rm & 8) ? REX_BIT_B : 0;
+    if (rex)
+        emit_u8(out, REX | rex);
+    emit_opcode(out, opcode);
+    emit_u8(out, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+void emit_load(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0x8b, true, reg, &mem);
+}
+
+void emit_store(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0x89, true, reg, &mem);
+}
+
+void emit_load32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0x8b, false, reg, &mem);
+}
+
+void emit_mov(struct emitter *out, unsigned to, unsigned from)
+{
+    emit_op_reg(out, 0x8b, true, to, from);
+}
+
+void emit_mov32(struct emitter *out, unsigned to, unsigned from)
+{
+    emit_op_reg(out, 0x8b, false, to, from);
+}
+
+void emit_mov_imm(struct emitter *out, unsigned reg, u64 value)
+{
+    unsigned b = (reg & 8) ? REX_BIT_B : 0;
+    if (value <= UINT32_MAX) {
+        if (b)
+            emit_u8(out, REX | b);
+        emit_u8(out, 0xb8 | (reg & 7));
+        emit_u32(out, (u32)value);
+    } else if ((s64)value >= INT32_MIN && (s64)value < 0) {
+        emit_op_reg(out, 0xc7, true, 0, reg);
+        emit_u32(out, (u32)value);
+    } else {
+        emit_u8(out, REX | REX_BIT_W | b);
+        emit_u8(out, 0xb8 | (reg & 7));
+        emit_u64(out, value);
+    }
+}
+
+void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0xc7, false, 0, &mem);
+    emit_u32(out, value);
+}
+
+void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0xc7, true, 0, &mem);
+    emit_u32(out, (u32)value);
+}
+
+void emit_lea(struct emitter *out, bool wide, unsigned reg, const struct host_mem *mem)
+{
+    emit_op_mem(out, 0x8d, wide, reg, mem);
+}
+
+void emit_alu_mem(struct emitter *out, enum emit_alu op, unsigned reg, const struct host_mem *mem)
+{
+    emit_op_mem(out, (unsigned)op << 3 | 3, true, reg, mem);
+}
+
+void emit_alu_imm(struct emitter *out, enum emit_alu op, bool wide, unsigned reg, s32 value)
+{
+    emit_op_reg(out, fits8(value) ? 0x83 : 0x81, wide, op, reg);
+    if (fits8(value))
+        emit_u8(out, (u8)value);
+    else
+        emit_u32(out, (u32)value);
+}
+
+void emit_cmp32_mem_imm(struct emitter *out, unsigned base, s32 disp, u32 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    bool small = fits8((s32)value);
+    emit_op_mem(out, small ? 0x83 : 0x81, false, ALU_CMP, &mem);
+    if (small)
+        emit_u8(out, (u8)value);
+    else
+        emit_u32(out, value);
+}
+
+void emit_cmp_mem_imm(struct emitter *out, unsigned base, s32 disp, s32 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0x81, true, ALU_CMP, &mem);
+    emit_u32(out, (u32)value);
+}
+
+void emit_cmp_mem_reg(struct emitter *out, unsigned base, s32 disp, unsigned reg)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0x39, true, reg, &mem);
+}
+
+void emit_cmp_reg(struct emitter *out, unsigned a, unsigned b)
+{
+    emit_op_reg(out, 0x3b, true, a, b);
+}
+
+void emit_shr32_imm(struct emitter *out, unsigned reg, unsigned count)
+{
+    emit_op_reg(out, 0xc1, false, 5, reg);
+    emit_u8(out, count);
+}
+
+void emit_not(struct emitter *out, unsigned reg)
+{
+    emit_op_reg(out, 0xf7, true, 2, reg);
+}
+
+/* A three-byte VEX instruction with 64-bit registers: ModRM.reg = REG, ModRM.rm = RM. */
+static void emit_vex(struct emitter *out, unsigned map, unsigned pp, unsigned opcode, unsigned reg,
+                     unsigned vvvv, unsigned rm)
+{
+    emit_u8(out, 0xc4);
+    emit_u8(out, ((reg & 8) ? 0 : 0x80) | 0x40 | ((rm & 8) ? 0 : 0x20) | map);
+    emit_u8(out, 0x80 | (~vvvv & 15) << 3 | pp);
+    emit_u8(out, opcode);
+    emit_u8(out, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+void emit_shrx(struct emitter *out, unsigned reg, unsigned value, unsigned count)
+{
+    emit_vex(out, 2, BMI2_SHRX, 0xf7, reg, count, value);
+}
+
+void emit_pext(struct emitter *out, unsigned reg, unsigned value, unsigned mask)
+{
+    emit_vex(out, 2, 2, 0xf5, reg, value, mask);
+}
+
+void emit_rorx(struct emitter *out, unsigned reg, unsigned value, unsigned count)
+{
+    emit_vex(out, 3, 3, 0xf0, reg, 0, value);
+    emit_u8(out, count);
+}
+
+void emit_movzx16(struct emitter *out, unsigned reg, unsigned from)
+{
+    emit_op_reg(out, 0x0fb7, false, reg, from);
+}
+
+void emit_push(struct emitter *out, unsigned reg)
+{
+    if (reg & 8)
+        emit_u8(out, REX | REX_BIT_B);
+    emit_u8(out, 0x50 | (reg & 7));
+}
+
+void emit_pop(struct emitter *out, unsigned reg)
+{
+    if (reg & 8)
+        emit_u8(out, REX | REX_BIT_B);
+    emit_u8(out, 0x58 | (reg & 7));
+}
+
+void emit_pushf(struct emitter *out)
+{
+    emit_u8(out, 0x9c);
+}
+
+void emit_popf(struct emitter *out)
+{
+    emit_u8(out, 0x9d);
+}
+
+void emit_ret(struct emitter *out)
+{
+    emit_u8(out, 0xc3);
+}
+
+void emit_jmp_mem(struct emitter *out, const struct host_mem *mem)
+{
+    emit_op_mem(out, 0xff, false, 4, mem);
+}
+
+void emit_jmp_reg(struct emitter *out, unsigned reg)
+{
+    emit_op_reg(out, 0xff, false, 4, reg);
+}
+
+void emit_call_reg(struct emitter *out, unsigned reg)
+{
+    emit_op_reg(out, 0xff, false, 2, reg);
+}
+
+static u8 *emit_rel32(struct emitter *out, const u8 *target)
+{
+    u8 *displacement = out->at;
+    emit_u32(out, 0);
+    if (out->full)
+        return NULL;
+    if (target)
+        emit_patch(displacement, target);
+    return displacement;
+}
+
+u8 *emit_jmp(struct emitter *out, const u8 *target)
+{
+    emit_u8(out, 0xe9);
+    return emit_rel32(out, target);
+}
+
+u8 *emit_call(struct emitter *out, const u8 *target)
+{
+    emit_u8(out, 0xe8);
+    return emit_rel32(out, target);
+}
+
+u8 *emit_jcc(struct emitter *out, unsigned condition, const u8 *target)
+{
+    emit_u8(out, 0x0f);
+    emit_u8(out, 0x80 | condition);
+    return emit_rel32(out, target);
+}
+
+u8 *emit_jrcxz(struct emitter *out)
+{
+    emit_u8(out, 0xe3);
+    emit_u8(out, 0);
+    return out->at - 1;
+}
+
+u8 *emit_jcc8(struct emitter *out, unsigned condition)
+{
+    emit_u8(out, 0x70 | condition);
+    emit_u8(out, 0);
+    return out->at - 1;
+}
+
+void emit_patch(u8 *displacement, const u8 *target)
+{
+    if (displacement)
+        __atomic_store_n((u32 *)(void *)displacement, (u32)(target - (displacement + 4)),
+                         __ATOMIC_RELAXED);
+}
+
+void emit_patch8(struct emitter *out, u8 *displacement, const u8 *target)
+{
+    if (!out->full)
+        *displacement = (u8)(target - (displacement + 1));
+}

@@ -1,0 +1,103 @@
+/*
+ * dbt/jit/emit.h - host instructions into a buffer: the few forms that translated code is made of.
+ *
+ * A register is its number in an encoding, 0 to 15. An emitter that runs out of room sets `full`
+ * and writes nothing more; the caller looks once at the end.
+ *
+ * Spec   Intel SDM vol. 2 chapter 2 and appendix B.
+ */
+#ifndef DBT_JIT_EMIT_H
+#define DBT_JIT_EMIT_H
+
+#include "base/bits.h"
+#include "base/types.h"
+
+struct emitter {
+    u8 *at;  /* where the next byte goes, in the writable view */
+    u8 *end; /* one past the last byte that may be written */
+    bool full;
+};
+
+/* A host memory operand: [base + index << scale + disp]; index NO_INDEX for none. */
+enum { EMIT_NO_INDEX = 0xff };
+struct host_mem {
+    u8 base, index, scale;
+    s32 disp;
+};
+
+enum emit_alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
+enum emit_cond { COND_E = 4, COND_NE = 5, COND_A = 7 };
+/* VEX.pp of the flag-free BMI2 shifts; the opcode is F7 in map 0F 38. */
+enum emit_bmi2 { BMI2_SHLX = 1, BMI2_SARX = 2, BMI2_SHRX = 3 };
+
+static inline struct host_mem host_mem_base(unsigned base, s32 disp)
+{
+    return (struct host_mem){(u8)base, EMIT_NO_INDEX, 0, disp};
+}
+
+void emit_u8(struct emitter *out, unsigned value);
+void emit_u32(struct emitter *out, u32 value);
+void emit_u64(struct emitter *out, u64 value);
+void emit_bytes(struct emitter *out, const u8 *bytes, unsigned count);
+
+/* ModRM, SIB and displacement for REG and MEM; the REX bits they need (R, X, B). */
+void emit_modrm_mem(struct emitter *out, unsigned reg, const struct host_mem *mem);
+unsigned emit_rex_bits(unsigned reg, const struct host_mem *mem);
+
+/* OPCODE with REG and MEM; WIDE sets REX.W. The opcode is one byte, or 0x0fXX. */
+void emit_op_mem(struct emitter *out, unsigned opcode, bool wide, unsigned reg,
+                 const struct host_mem *mem);
+/* OPCODE with ModRM.reg = REG and ModRM.rm = RM. */
+void emit_op_reg(struct emitter *out, unsigned opcode, bool wide, unsigned reg, unsigned rm);
+
+/* MOV, 64 bits unless said otherwise. */
+void emit_load(struct emitter *out, unsigned reg, unsigned base, s32 disp);
+void emit_store(struct emitter *out, unsigned reg, unsigned base, s32 disp);
+void emit_load32(struct emitter *out, unsigned reg, unsigned base, s32 disp);
+void emit_mov(struct emitter *out, unsigned to, unsigned from);
+void emit_mov32(struct emitter *out, unsigned to, unsigned from);
+/* The shortest MOV of a 64-bit constant; leaves flags alone. */
+void emit_mov_imm(struct emitter *out, unsigned reg, u64 value);
+void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value);
+/* Stores the sign-extended VALUE as 64 bits. */
+void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value);
+
+void emit_lea(struct emitter *out, bool wide, unsigned reg, const struct host_mem *mem);
+/* ALU operation on a register with memory, or with a sign-extended constant. */
+void emit_alu_mem(struct emitter *out, enum emit_alu op, unsigned reg, const struct host_mem *mem);
+void emit_alu_imm(struct emitter *out, enum emit_alu op, bool wide, unsigned reg, s32 value);
+/* CMP dword [base + disp], value. */
+void emit_cmp32_mem_imm(struct emitter *out, unsigned base, s32 disp, u32 value);
+/* CMP qword [base + disp], sign-extended value; or reg. */
+void emit_cmp_mem_imm(struct emitter *out, unsigned base, s32 disp, s32 value);
+void emit_cmp_mem_reg(struct emitter *out, unsigned base, s32 disp, unsigned reg);
+void emit_cmp_reg(struct emitter *out, unsigned a, unsigned b);
+void emit_shr32_imm(struct emitter *out, unsigned reg, unsigned count);
+void emit_not(struct emitter *out, unsigned reg);
+/* Flag-free: reg = value >> count register (64 bits), PEXT, RORX. */
+void emit_shrx(struct emitter *out, unsigned reg, unsigned value, unsigned count);
+void emit_pext(struct emitter *out, unsigned reg, unsigned value, unsigned mask);
+void emit_rorx(struct emitter *out, unsigned reg, unsigned value, unsigned count);
+void emit_movzx16(struct emitter *out, unsigned reg, unsigned from);
+
+void emit_push(struct emitter *out, unsigned reg);
+void emit_pop(struct emitter *out, unsigned reg);
+void emit_pushf(struct emitter *out);
+void emit_popf(struct emitter *out);
+void emit_ret(struct emitter *out);
+void emit_jmp_mem(struct emitter *out, const struct host_mem *mem);
+void emit_jmp_reg(struct emitter *out, unsigned reg);
+void emit_call_reg(struct emitter *out, unsigned reg);
+
+/* Branches with a 32-bit displacement to TARGET (an address in the same view as out->at; NULL: to
+ * be patched). Each returns where its displacement is, for emit_patch. */
+u8 *emit_jmp(struct emitter *out, const u8 *target);
+u8 *emit_call(struct emitter *out, const u8 *target);
+u8 *emit_jcc(struct emitter *out, unsigned condition, const u8 *target);
+/* JRCXZ with an 8-bit displacement; returns where it is, for emit_patch8. */
+u8 *emit_jrcxz(struct emitter *out);
+u8 *emit_jcc8(struct emitter *out, unsigned condition);
+void emit_patch(u8 *displacement, const u8 *target);
+void emit_patch8(struct emitter *out, u8 *displacement, const u8 *target);
+
+#endif

@@ -1,0 +1,100 @@
+/*
+ * dbt/jit/encode.c - writes a decoded guest instruction again with substituted operands.
+ *
+ * Spec   Intel SDM vol. 2 chapter 2: prefixes, REX, VEX, ModRM and SIB.
+ */
+#include "dbt/jit/encode.h"
+
+static bool uses_high_byte(const struct insn *insn)
+{
+    for (unsigned i = 0; i < insn->desc->operand_count; i++) {
+        const struct operand_desc *operand = &insn->desc->operand[i];
+        if (insn_operand_bytes(insn, i) != 1)
+            continue;
+        if ((operand->kind == OPERAND_G || operand->kind == OPERAND_Z) &&
+            insn_high_byte(insn, insn->reg))
+            return true;
+        if ((operand->kind == OPERAND_E || operand->kind == OPERAND_R) && !insn->has_memory &&
+            insn_high_byte(insn, insn->rm))
+            return true;
+    }
+    return false;
+}
+
+/* The REX or VEX register-extension bits R, X and B of ENCODING. */
+static unsigned extension_bits(const struct insn *insn, const struct encoding *encoding)
+{
+    if (encoding->has_memory)
+        return emit_rex_bits(encoding->reg, &encoding->mem);
+    unsigned bits = 0;
+    if (!(insn->desc->attr & ATTR_MODRM))
+        return (encoding->reg & 8) ? REX_B : 0;
+    if (encoding->reg & 8)
+        bits |= REX_R;
+    if (encoding->rm & 8)
+        bits |= REX_B;
+    return bits;
+}
+
+static void emit_vex_prefix(struct emitter *out, const u8 *bytes, const struct insn *insn,
+                            const struct encoding *encoding)
+{
+    unsigned bits = extension_bits(insn, encoding);
+    unsigned length_pp = bytes[insn->opcode_offset - 1] & 7;
+    unsigned vvvv = (~encoding->vvvv & 15u) << 3;
+    unsigned w = insn->rex & REX_W;
+    if (!(bits & (REX_X | REX_B)) && !w && insn->desc->pattern.map == 1) {
+        emit_u8(out, 0xc5);
+        emit_u8(out, ((bits & REX_R) ? 0 : 0x80) | vvvv | length_pp);
+        return;
+    }
+    emit_u8(out, 0xc4);
+    emit_u8(out, ((bits & REX_R) ? 0 : 0x80) | ((bits & REX_X) ? 0 : 0x40) |
+                     ((bits & REX_B) ? 0 : 0x20) | insn->desc->pattern.map);
+    emit_u8(out, (w ? 0x80 : 0) | vvvv | length_pp);
+}
+
+static bool emit_legacy_prefixes(struct emitter *out, const struct insn *insn,
+                                 const struct encoding *encoding)
+{
+    unsigned rex = extension_bits(insn, encoding) | (insn->rex & REX_W);
+    bool need_rex = rex != 0 || (insn->prefixes & INSN_REX) != 0;
+    if (need_rex && uses_high_byte(insn))
+        return false;
+    if (insn->prefixes & INSN_LOCK)
+        emit_u8(out, 0xf0);
+    if (insn->prefixes & INSN_66)
+        emit_u8(out, 0x66);
+    if (insn->prefixes & INSN_REPNE)
+        emit_u8(out, 0xf2);
+    if (insn->prefixes & INSN_REP)
+        emit_u8(out, 0xf3);
+    if (need_rex)
+        emit_u8(out, 0x40 | rex);
+    if (insn->desc->pattern.map > 0)
+        emit_u8(out, 0x0f);
+    if (insn->desc->pattern.map > 1)
+        emit_u8(out, insn->desc->pattern.map == 2 ? 0x38 : 0x3a);
+    return true;
+}
+
+bool encode_insn(struct emitter *out, const u8 *bytes, const struct insn *insn,
+                 const struct encoding *encoding)
+{
+    bool has_modrm = (insn->desc->attr & ATTR_MODRM) != 0;
+    if (insn->prefixes & INSN_VEX)
+        emit_vex_prefix(out, bytes, insn, encoding);
+    else if (!emit_legacy_prefixes(out, insn, encoding))
+        return false;
+    if (!has_modrm && insn->desc->operand_count > 0 &&
+        (insn->desc->operand[0].kind == OPERAND_Z || insn->desc->operand[1].kind == OPERAND_Z))
+        emit_u8(out, (insn->opcode & 0xf8u) | (encoding->reg & 7u));
+    else
+        emit_u8(out, insn->opcode);
+    if (has_modrm && encoding->has_memory)
+        emit_modrm_mem(out, encoding->reg, &encoding->mem);
+    else if (has_modrm)
+        emit_u8(out, 0xc0 | (encoding->reg & 7u) << 3 | (encoding->rm & 7u));
+    emit_bytes(out, bytes + insn->imm_offset, (unsigned)(insn->length - insn->imm_offset));
+    return true;
+}

@@ -1,0 +1,146 @@
+/*
+ * dbt/jit/front.c - decodes a draft, decides how each instruction is translated, finds live flags.
+ *
+ * A block goes on through conditional branches that are not taken and through calls (their return
+ * sites); it ends at other branches, at instructions that end a draft, and at the end of the page.
+ *
+ * Flags. Memory checks and polls change host flags, so they must know whether a guest flag is still
+ * to be read. Liveness runs backwards over the block; at its exits it looks a few instructions
+ * ahead within the page, and takes all flags as live where it cannot see.
+ */
+#include "dbt/jit/draft_priv.h"
+
+enum { LOOK_AHEAD = 10, FLAGS = X86_ARITH_FLAGS, PAGE_BYTES = 4096 };
+
+static bool ends_block(const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_JCC:
+    case OP_CALL:
+    case OP_CALL_IND:
+    case OP_JCXZ:
+    case OP_LOOP:
+        return false;
+    default:
+        return (insn->desc->attr & (ATTR_ENDS_BLOCK | ATTR_BRANCH)) != 0;
+    }
+}
+
+static enum insn_how choose(const struct draft *draft, const struct insn *insn)
+{
+    u8 feature = insn->desc->feature;
+    if (feature != FEATURE_NONE && !(draft->cpu->features & BIT(feature)))
+        return HOW_INTERPRET;
+    switch (insn->op) {
+    case OP_NOP:
+    case OP_PREFETCH:
+        return HOW_NOTHING;
+    default:
+        if (control_possible(insn) || special_possible(draft, insn))
+            return HOW_SPECIAL;
+        return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
+    }
+}
+
+/* The flags that INSN gives new values, or values that nobody may rely on. */
+static u32 killed_flags(const struct insn *insn)
+{
+    const struct insn_desc *desc = insn->desc;
+    return desc->flags_written | (desc->flags_undefined & ~desc->flags_maybe);
+}
+
+static void depend(struct draft *draft, unsigned at, unsigned bytes)
+{
+    if (at < draft->low)
+        draft->low = at;
+    if (at + bytes > draft->high)
+        draft->high = at + bytes;
+}
+
+/* The flags live at offset AT of the page, looking LEFT instructions ahead. */
+static u32 look(struct draft *draft, s64 at, unsigned left)
+{
+    u32 unknown = FLAGS, read = 0;
+    while (left-- > 0 && unknown != 0) {
+        struct insn insn;
+        if (at < 0 || at >= PAGE_BYTES)
+            break;
+        if (decode(draft->page + at, (unsigned)(PAGE_BYTES - at), 8, &insn) != DECODE_OK)
+            break;
+        depend(draft, (unsigned)at, insn.length);
+        if ((insn.desc->attr & (ATTR_BRANCH | ATTR_ENDS_BLOCK)) && insn.op != OP_JMP &&
+            insn.op != OP_JCC)
+            break;
+        read |= insn.desc->flags_read & unknown;
+        unknown &= ~killed_flags(&insn);
+        at += insn.length;
+        if (insn.op == OP_JMP)
+            at += (s64)insn.imm;
+        else if (insn.op == OP_JCC) /* both ways count; the taken one gets a shorter look */
+            read |= left > 4 ? look(draft, at + (s64)insn.imm, left / 2) & unknown : unknown;
+    }
+    return (read | unknown) & FLAGS;
+}
+
+u32 draft_live_flags_at(struct draft *draft, u64 rip)
+{
+    s64 at = (s64)(rip - draft->rip) + draft->start;
+    return look(draft, at, LOOK_AHEAD);
+}
+
+static void find_live_flags(struct draft *draft)
+{
+    u32 live = FLAGS;
+    for (unsigned i = draft->insn_count; i-- > 0;) {
+        struct draft_insn *one = &draft->insns[i];
+        const struct insn *insn = &one->insn;
+        u64 next_rip = insn_next_rip(draft, one);
+        if (i == draft->insn_count - 1 && !draft->ended)
+            live = draft_live_flags_at(draft, next_rip);
+        if (insn->op == OP_JMP || insn->op == OP_CALL)
+            live = draft_live_flags_at(draft, next_rip + insn->imm);
+        else if (insn->op == OP_JCC)
+            live |= draft_live_flags_at(draft, next_rip + insn->imm);
+        else if ((insn->desc->attr & ATTR_BRANCH) || insn->op == OP_CALL_IND)
+            live = FLAGS;
+        one->live_after = live;
+        live = ((live & ~killed_flags(insn)) | insn->desc->flags_read) & FLAGS;
+        one->live_before = live;
+    }
+}
+
+void draft_decode(struct draft *draft)
+{
+    unsigned at = draft->start;
+    draft->low = draft->high = at;
+    while (draft->insn_count < JIT_BLOCK_INSNS && at < PAGE_BYTES) {
+        struct draft_insn *one = &draft->insns[draft->insn_count];
+        unsigned room = (unsigned)min_u64(PAGE_BYTES - at, INSN_MAX_BYTES);
+        for (unsigned i = 0; i < room; i++)
+            one->bytes[i] = draft->page[at + i];
+        if (decode(one->bytes, room, 8, &one->insn) != DECODE_OK)
+            break;
+        one->offset = (u16)(at - draft->start);
+        one->how = choose(draft, &one->insn);
+        depend(draft, at, one->insn.length);
+        at += one->insn.length;
+        draft->insn_count++;
+        if (ends_block(&one->insn)) {
+            draft->ended = true;
+            break;
+        }
+    }
+    find_live_flags(draft);
+}
+
+bool draft_unchanged(const struct draft *draft)
+{
+    for (unsigned i = 0; i < draft->insn_count; i++) {
+        const struct draft_insn *one = &draft->insns[i];
+        const u8 *now = draft->page + draft->start + one->offset;
+        for (unsigned k = 0; k < one->insn.length; k++)
+            if (now[k] != one->bytes[k])
+                return false;
+    }
+    return true;
+}

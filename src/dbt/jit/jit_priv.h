@@ -1,0 +1,187 @@
+/*
+ * dbt/jit/jit_priv.h - the translator's own structures.
+ *
+ * Host registers while translated code runs:
+ *   rax rcx rdx rbx rbp rsi rdi r12-r15   the guest's registers of the same name
+ *   r8, r9                                scratch (T0, T1)
+ *   r10                                   the guest's RSP
+ *   r11                                   the state block: struct cpu + STATE_BIAS
+ *   rsp                                   a private stack that holds return addresses of translated
+ *                                         code only (return prediction)
+ * Guest r8 to r11 live in cpu->gpr. Host flags are the guest's arithmetic flags.
+ *
+ * Blocks. A block is the translation of guest code within one page, from one entry in one mode. It
+ * is keyed by virtual address, physical page and mode, so its code holds absolute guest addresses.
+ * Blocks of the same (virtual page, physical page) belong to one struct code_page, whose number
+ * stands in cpu_jit.page_guard while the mapping is known to hold: links between pages check it.
+ */
+#ifndef DBT_JIT_JIT_PRIV_H
+#define DBT_JIT_JIT_PRIV_H
+
+#include "dbt/cpu.h"
+#include "dbt/jit.h"
+#include "dbt/jit/emit.h"
+#include "x86/decode.h"
+
+enum { T0 = 8, T1 = 9, GUEST_RSP = 10, STATE = 11, HOST_RSP = 4 };
+enum { STATE_BIAS = 128 };
+
+/* The displacement of a field of struct cpu from the state register. */
+#define STATE_AT(field) ((s32)offsetof(struct cpu, field) - STATE_BIAS)
+
+enum {
+    JIT_BLOCK_INSNS = 48,        /* most guest instructions in a block */
+    JIT_BLOCK_BYTES = 32 * 1024, /* room that must be left in code memory to start a block */
+    JIT_BLOCKS = 1 << 17,        /* most blocks; more flush everything; META has 17 bits for them */
+    JIT_HASH = 1 << 16,
+    JIT_PAGES = 1 << 14,
+    JIT_EXITS = 1 << 19,
+    JIT_BLOCK_EXITS = JIT_BLOCK_INSNS + 2, /* most exits of a block */
+    JIT_TRAPS = 1 << 17,
+    JIT_NONE = 0
+};
+
+/* Why translated code came back to C: the low two bits of what enter() returns. */
+enum jit_leave {
+    LEAVE_LOOKUP,    /* go on at cpu->rip */
+    LEAVE_EXIT,      /* an unlinked exit or a poll: its number is in the upper bits */
+    LEAVE_INDIRECT,  /* the target of an indirect branch (cpu->rip) was not in the table */
+    LEAVE_INTERPRET, /* cpu->rip must be interpreted */
+    LEAVE_BITS = 2
+};
+
+/* What the interpreter says to translated code: go on after the instruction, or leave. */
+enum jit_answer { ANSWER_CONTINUE, ANSWER_LEAVE };
+
+/* A guest instruction, as stubs are told: block number, and offset from the block's first byte.
+ * META_LEAVE: nothing of the translation follows it. */
+enum { META_OFFSET_BITS = 12, META_LEAVE = 0x800, META_OFFSET = 0x7ff };
+_Static_assert(JIT_BLOCK_INSNS *INSN_MAX_BYTES <= META_OFFSET, "an offset fits");
+
+static inline u32 jit_meta(u32 block, u32 offset)
+{
+    return block << META_OFFSET_BITS | offset;
+}
+
+/* One way out of a block to a guest address known when translating. */
+struct jit_exit {
+    u64 target_rip;
+    u32 block;   /* whose exit it is */
+    u32 target;  /* the block it is linked to, or JIT_NONE */
+    u32 next_in; /* the next exit linked to the same target */
+    u32 next_of; /* the next exit of the same block */
+    u32 jump;    /* offset in code memory of the hot 32-bit displacement */
+    u32 guard;   /* offset of the room for a guarded link; 0: the target is in the same page */
+    u32 stub;    /* offset of the stub that leaves */
+};
+
+struct jit_block {
+    u64 rip;
+    u32 code;     /* offset in code memory */
+    u32 indirect; /* offset of the verifying entry, or 0 */
+    u32 page;     /* its code_page */
+    u32 next_hash;
+    u32 next_in_page;
+    u32 exits, linked_in; /* lists of exits: its own, and those linked to it */
+    u8 mode;
+    bool has_live_flags; /* it may read flags before it writes them */
+    bool dead;
+};
+
+struct code_page {
+    u64 virtual_page;  /* RIP >> 12 */
+    u64 physical_page; /* GPA >> 12 */
+    u32 blocks;
+    u32 next_hash;
+    u32 number; /* what page_guard holds; never used twice */
+};
+
+/* A host instruction that can trap for the guest (divide error, floating point). */
+struct jit_trap_site {
+    u32 code; /* offset in code memory; ascending */
+    u32 meta;
+};
+
+struct jit {
+    struct jit_memory memory;
+    u32 used;      /* bytes of code memory in use */
+    u32 stubs_end; /* where blocks start */
+    /* Offsets of the stubs in code memory. */
+    u32 enter, exit_stub, fallback, lookup, indirect_miss, bottom, trap;
+    struct jit_block *blocks;
+    u32 block_count;
+    u32 *hash;
+    struct code_page *pages;
+    u32 page_count;
+    u32 *page_hash;
+    u32 page_number; /* the next one to give out */
+    struct jit_exit *exits;
+    u32 exit_count;
+    struct draft *draft; /* owned: the block being made */
+    struct jit_trap_site *traps;
+    u32 trap_count;
+    u64 return_stack[PRIVILEGE_COUNT]; /* the host RSP of each, while not in use */
+    u32 code_log_seen;                 /* how much of the group's log of overwritten code */
+    u64 fetch_epoch_seen;
+    bool stacks_reset; /* the return stacks were emptied: do not go back to code */
+    u64 flush_count, translated_insns, translated_blocks, invalidated_blocks;
+    u64 interpret_count, lookup_count, link_count;
+};
+
+/* Writable and executable addresses of an offset in code memory. */
+static inline u8 *jit_rw(const struct jit *jit, u32 offset)
+{
+    return jit->memory.rw + offset;
+}
+
+static inline u8 *jit_rx(const struct jit *jit, u32 offset)
+{
+    return jit->memory.rx + offset;
+}
+
+/* The offset of an address in the writable view. */
+static inline u32 jit_offset(const struct jit *jit, const u8 *rw)
+{
+    return (u32)(rw - jit->memory.rw);
+}
+
+/* stubs.c: makes the stubs at the start of code memory; false when there is no room. */
+bool jit_make_stubs(struct jit *jit);
+
+/* translate.c: translates the block at cpu->rip, whose code_page is PAGE and whose page is at
+ * HOST_PAGE. The block's number; JIT_NONE where the first instruction must be interpreted. */
+u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa);
+
+/* link.c: connects EXIT with BLOCK, or undoes all that leads to BLOCK. */
+void jit_link(struct jit *jit, u32 exit, u32 block);
+void jit_unlink(struct jit *jit, u32 block);
+/* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
+u32 jit_indirect_entry(struct jit *jit, u32 block);
+
+/* cache.c: finds the block for RIP in MODE whose page is PHYSICAL_PAGE. */
+u32 jit_find(const struct jit *jit, u64 rip, u64 physical_page, u8 mode);
+void jit_register(struct jit *jit, u32 block);
+/* The code_page of two pages; JIT_NONE when the table is full. */
+u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page);
+/* Drops everything that was translated. */
+void jit_flush(struct cpu *cpu);
+/* Follows the group's log of overwritten code. */
+void jit_follow_code_writes(struct cpu *cpu);
+/* Empties the return stacks. */
+void jit_reset_stacks(struct cpu *cpu);
+
+/* run.c: called from stubs, on the C stack, with the guest's state in struct cpu: interprets the
+ * instruction that META names. */
+u64 jit_interpret(struct cpu *cpu, u32 meta);
+
+/* What blocks are keyed by: privilege, and which units may be used (enum jit_mode_bit). */
+enum jit_mode_bit { MODE_PRIVILEGE = 3, MODE_X87 = 4, MODE_SSE = 8, MODE_AVX = 16 };
+u8 jit_mode(const struct cpu *cpu);
+
+/* The state displacement of the guard of a virtual page. */
+static inline s32 jit_guard_at(u64 virtual_page)
+{
+    return STATE_AT(jit_tables.page_guard) + (s32)(virtual_page % CPU_JIT_GUARDS) * 4;
+}
+
+#endif

@@ -1,0 +1,287 @@
+/*
+ * dbt/jit/operand.c - an instruction as itself: guest operands become host registers and checked
+ * memory.
+ *
+ * Pinned registers stand for themselves, RSP becomes r10, and guest r8 to r11 are brought into a
+ * scratch register before and stored after. Where the scratch registers do not suffice, the
+ * instruction is interpreted.
+ */
+#include "dbt/jit/draft_priv.h"
+
+/* A guest register in a field of the encoding. */
+enum field_name { FIELD_REG, FIELD_RM, FIELD_VVVV, FIELD_NONE };
+
+struct gpr_use {
+    u8 gpr;
+    bool read, written;
+};
+
+static enum field_name operand_field(const struct insn *insn, const struct operand_desc *operand)
+{
+    switch (operand->kind) {
+    case OPERAND_G:
+    case OPERAND_Z:
+        return FIELD_REG;
+    case OPERAND_E:
+    case OPERAND_R:
+        return insn->has_memory ? FIELD_NONE : FIELD_RM;
+    case OPERAND_B:
+        return FIELD_VVVV;
+    default:
+        return FIELD_NONE;
+    }
+}
+
+static unsigned field_gpr(const struct insn *insn, enum field_name field, unsigned bytes)
+{
+    unsigned gpr = field == FIELD_REG ? insn->reg : field == FIELD_RM ? insn->rm : insn_vvvv(insn);
+    return bytes == 1 && insn_high_byte(insn, gpr) ? gpr - 4 : gpr;
+}
+
+static bool keeps_old_value(const struct insn *insn, const struct operand_desc *operand,
+                            unsigned bytes)
+{
+    return bytes < 4 || (operand->access & ACCESS_MAYBE_W & ~ACCESS_RW) != 0 ||
+           insn->op == OP_CMOVCC || insn->op == OP_BSF || insn->op == OP_BSR;
+}
+
+/* The distinct slot registers in encoding fields and how they are used; -1 when more than MAX. */
+static int slot_uses(const struct insn *insn, struct gpr_use *uses, int max)
+{
+    int count = 0;
+    for (unsigned i = 0; i < insn->desc->operand_count; i++) {
+        const struct operand_desc *operand = &insn->desc->operand[i];
+        enum field_name field = operand_field(insn, operand);
+        unsigned bytes = insn_operand_bytes(insn, i);
+        if (field == FIELD_NONE)
+            continue;
+        unsigned gpr = field_gpr(insn, field, bytes);
+        if (!in_slot(gpr))
+            continue;
+        int at = 0;
+        while (at < count && uses[at].gpr != gpr)
+            at++;
+        if (at == max)
+            return -1;
+        if (at == count)
+            uses[count++] = (struct gpr_use){.gpr = (u8)gpr};
+        bool written = (operand->access & ACCESS_W) != 0;
+        uses[at].written |= written;
+        uses[at].read |= (operand->access & ACCESS_R) != 0 ||
+                         (written && keeps_old_value(insn, operand, bytes));
+    }
+    return count;
+}
+
+static bool op_is_plain(const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_ADD ... OP_IMUL:
+    case OP_DIV:
+    case OP_IDIV:
+    case OP_ROL ... OP_POPCNT:
+    case OP_MOV:
+    case OP_MOVZX:
+    case OP_MOVSX:
+    case OP_XCHG:
+    case OP_XADD:
+    case OP_CMPXCHG:
+    case OP_CMPXCHG8B:
+    case OP_BSWAP:
+    case OP_MOVBE:
+    case OP_MOVNTI:
+    case OP_CMOVCC:
+    case OP_SETCC:
+    case OP_CBW:
+    case OP_CWD:
+    case OP_LAHF:
+    case OP_SAHF:
+    case OP_CRC32 ... OP_CMC:
+    case OP_PAUSE:
+    case OP_LFENCE:
+    case OP_MFENCE:
+    case OP_SFENCE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool vector_allowed(const struct draft *draft, const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_X87:
+    case OP_VECTOR:
+    case OP_FLDCW:
+    case OP_FSTCW:
+    case OP_FSTSW:
+    case OP_FWAIT:
+    case OP_STMXCSR:
+    case OP_EMMS:
+    case OP_VZEROUPPER:
+        break;
+    default:
+        return false;
+    }
+    switch (insn->desc->class) {
+    case CLASS_X87:
+    case CLASS_MMX:
+        return (draft->mode & MODE_X87) != 0;
+    case CLASS_SSE:
+        return (draft->mode & MODE_SSE) != 0;
+    case CLASS_AVX:
+        return (draft->mode & MODE_AVX) != 0;
+    default:
+        return false;
+    }
+}
+
+static bool operands_possible(const struct insn *insn)
+{
+    for (unsigned i = 0; i < insn->desc->operand_count; i++) {
+        const struct operand_desc *operand = &insn->desc->operand[i];
+        switch (operand->kind) {
+        case OPERAND_S:
+        case OPERAND_C:
+        case OPERAND_D:
+        case OPERAND_SEG:
+        case OPERAND_A:
+        case OPERAND_J:
+        case OPERAND_X:
+        case OPERAND_Y:
+        case OPERAND_O:
+            return false;
+        case OPERAND_GPR:
+            if (operand->reg == X86_RSP)
+                return false;
+            break;
+        default:
+            break;
+        }
+    }
+    return ((insn->desc->gpr_read | insn->desc->gpr_written) & (1u << X86_RSP)) == 0;
+}
+
+bool generic_possible(const struct draft *draft, const struct insn *insn)
+{
+    struct gpr_use uses[2];
+    bool vector = insn->desc->class != CLASS_INTEGER;
+    if (vector ? !vector_allowed(draft, insn) : !op_is_plain(insn))
+        return false;
+    if (insn->desc->attr & (ATTR_PRIVILEGED | ATTR_IOPL | ATTR_VSIB | ATTR_RESTART | ATTR_REP))
+        return false;
+    if (!operands_possible(insn))
+        return false;
+    if (insn->has_memory) {
+        unsigned bytes = insn_memory_bytes(insn);
+        bool bit_string = insn->op >= OP_BT && insn->op <= OP_BTC;
+        if (bytes == 0 || bytes > 64 || insn_memory_access(insn) == ACCESS_NONE)
+            return false;
+        if (bit_string && insn->desc->operand[1].kind == OPERAND_G)
+            return false;
+        if ((insn->desc->attr & ATTR_ALIGNED) && !is_power_of_two(bytes))
+            return false;
+    }
+    return slot_uses(insn, uses, insn->has_memory ? 1 : 2) >= 0;
+}
+
+static unsigned host_of(const struct gpr_use *uses, int count, unsigned gpr, unsigned first_scratch)
+{
+    for (int i = 0; i < count; i++)
+        if (uses[i].gpr == gpr)
+            return first_scratch + (unsigned)i;
+    return host_gpr(gpr);
+}
+
+/* Fills in the register fields; fields that are no general registers keep their numbers. */
+static void fill_fields(const struct insn *insn, const struct gpr_use *uses, int count,
+                        unsigned scratch, struct encoding *encoding)
+{
+    encoding->reg = insn->reg;
+    encoding->rm = insn->rm;
+    encoding->vvvv = (u8)insn_vvvv(insn);
+    for (unsigned i = 0; i < insn->desc->operand_count; i++) {
+        enum field_name field = operand_field(insn, &insn->desc->operand[i]);
+        unsigned bytes = insn_operand_bytes(insn, i);
+        if (field == FIELD_NONE)
+            continue;
+        unsigned number = field == FIELD_REG  ? insn->reg
+                          : field == FIELD_RM ? insn->rm
+                                              : insn_vvvv(insn);
+        u8 host = (u8)(bytes == 1 && insn_high_byte(insn, number)
+                           ? number
+                           : host_of(uses, count, number, scratch));
+        if (field == FIELD_REG)
+            encoding->reg = host;
+        else if (field == FIELD_RM)
+            encoding->rm = host;
+        else
+            encoding->vvvv = host;
+    }
+}
+
+/* Whether a memory operand that is not aligned to its size raises #GP. */
+static bool needs_alignment(const struct insn *insn)
+{
+    return insn->has_memory && ((insn->desc->attr & ATTR_ALIGNED) != 0 ||
+                                (insn->op == OP_CMPXCHG8B && insn_memory_bytes(insn) == 16));
+}
+
+static bool can_trap(const struct insn *insn)
+{
+    return insn->op == OP_DIV || insn->op == OP_IDIV || insn->desc->class != CLASS_INTEGER;
+}
+
+static void note_trap(struct draft *draft, const struct draft_insn *one)
+{
+    struct jit *jit = draft->jit;
+    if (jit->trap_count == JIT_TRAPS) {
+        draft->failed = true;
+        return;
+    }
+    jit->traps[jit->trap_count++] = (struct jit_trap_site){jit_offset(jit, draft->out.at),
+                                                           insn_meta(draft, one)};
+}
+
+bool draft_generic(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct emitter *out = &draft->out;
+    struct encoding encoding = {.has_memory = insn->has_memory};
+    struct gpr_use uses[2] = {{0}};
+    u32 live = one->live_before;
+    bool aligned = needs_alignment(insn);
+    int count = slot_uses(insn, uses, insn->has_memory ? 1 : 2);
+    unsigned scratch = insn->has_memory ? T1 : T0;
+    u8 *start = out->at;
+    if (count < 0 || (aligned && live))
+        return false;
+    fill_fields(insn, uses, count, scratch, &encoding);
+    if (insn->has_memory) {
+        struct access access = {ea_of(insn), insn_memory_bytes(insn),
+                                (insn_memory_access(insn) & ACCESS_W) != 0, aligned, live != 0};
+        unsigned colds = draft->cold_count;
+        draft_access(draft, one, &access, &encoding.mem);
+        if (count > 0)
+            draft_fold(draft, &encoding.mem);
+        struct emitter trial = *out;
+        if (!encode_insn(&trial, one->bytes, insn, &encoding)) {
+            out->at = start; /* AH to BH with memory at r8: give the access up again */
+            draft->cold_count = colds;
+            return false;
+        }
+    }
+    for (int i = 0; i < count; i++)
+        if (uses[i].read)
+            emit_load(out, scratch + (unsigned)i, STATE, slot_at(uses[i].gpr));
+    if (can_trap(insn))
+        note_trap(draft, one);
+    if (!encode_insn(out, one->bytes, insn, &encoding)) {
+        out->at = start;
+        return false;
+    }
+    for (int i = 0; i < count; i++)
+        if (uses[i].written)
+            emit_store(out, scratch + (unsigned)i, STATE, slot_at(uses[i].gpr));
+    return true;
+}

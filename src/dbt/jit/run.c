@@ -1,0 +1,145 @@
+/*
+ * dbt/jit/run.c - the dispatch loop: find or make the block, run it, follow its exit, link.
+ *
+ * Runs   on the vCPU's thread, called by the run loop (interp/run.c) and, for single instructions,
+ * by translated code through the stubs.
+ */
+#include "dbt/jit/jit_priv.h"
+
+#include "core/mem.h"
+#include "dbt/interp.h"
+#include "dbt/simd.h"
+
+typedef u64 (*enter_function)(struct cpu *cpu, const u8 *code);
+
+u8 jit_mode(const struct cpu *cpu)
+{
+    unsigned mode = cpu->privilege;
+    bool units = !(cpu->cr0 & (X86_CR0_EM | X86_CR0_TS));
+    if (units && (cpu->cr0 & X86_CR0_NE))
+        mode |= MODE_X87;
+    if (units && (cpu->cr4 & X86_CR4_OSFXSR))
+        mode |= MODE_SSE;
+    if (units && (cpu->cr4 & X86_CR4_OSXSAVE) && (cpu->xcr0 & 6) == 6)
+        mode |= MODE_AVX;
+    return (u8)mode;
+}
+
+bool jit_usable(const struct cpu *cpu)
+{
+    return cpu->code_bytes == 8 && cpu->special == 0 &&
+           cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
+}
+
+/* Follows what the MMU has done since the last look. */
+static void follow_changes(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    if (jit->fetch_epoch_seen != cpu->tlb.fetch_epoch) {
+        jit->fetch_epoch_seen = cpu->tlb.fetch_epoch;
+        jit_mappings_changed(cpu);
+    }
+    jit_follow_code_writes(cpu);
+}
+
+u64 jit_interpret(struct cpu *cpu, u32 meta)
+{
+    struct jit *jit = cpu->jit;
+    const struct jit_block *block = &jit->blocks[meta >> META_OFFSET_BITS];
+    u8 mode = block->mode;
+    jit->return_stack[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
+    jit->stacks_reset = false;
+    jit->interpret_count++;
+    cpu->rip = block->rip + (meta & META_OFFSET);
+    if (!interp_single(cpu) || (meta & META_LEAVE))
+        return ANSWER_LEAVE;
+    follow_changes(cpu);
+    if (!cpu->vector_live)
+        simd_load(cpu);
+    if (jit->stacks_reset || !jit_usable(cpu) || jit_mode(cpu) != mode)
+        return ANSWER_LEAVE;
+    return ANSWER_CONTINUE;
+}
+
+/* The block at cpu->rip, made if need be; JIT_NONE when the instruction must be interpreted. */
+static u32 block_at_rip(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    gpa_t gpa = mmu_fetch_page(cpu, cpu->rip) | (cpu->rip & 4095);
+    u8 mode = jit_mode(cpu);
+    u32 number = jit_find(jit, cpu->rip, gpa >> 12, mode);
+    jit->lookup_count++;
+    if (number == JIT_NONE) {
+        const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
+        if (host == NULL)
+            return JIT_NONE;
+        if (jit->used + JIT_BLOCK_BYTES > jit->memory.bytes || jit->block_count == JIT_BLOCKS ||
+            jit->exit_count + JIT_BLOCK_EXITS > JIT_EXITS ||
+            jit->trap_count + JIT_BLOCK_INSNS > JIT_TRAPS)
+            jit_flush(cpu);
+        u32 page = jit_page(jit, cpu->rip >> 12, gpa >> 12);
+        if (page == JIT_NONE) {
+            jit_flush(cpu);
+            page = jit_page(jit, cpu->rip >> 12, gpa >> 12);
+        }
+        number = jit_translate(cpu, page, host, gpa);
+        if (number == JIT_NONE)
+            return JIT_NONE;
+    }
+    const struct code_page *page = &jit->pages[jit->blocks[number].page];
+    cpu->jit_tables.page_guard[page->virtual_page % CPU_JIT_GUARDS] = page->number;
+    return number;
+}
+
+static unsigned target_index(u64 rip)
+{
+    u64 sum = (rip >> CPU_JIT_TARGET_ROTATE | rip << (64 - CPU_JIT_TARGET_ROTATE)) + rip;
+    return (unsigned)sum & (CPU_JIT_TARGETS - 1);
+}
+
+/* Makes the way that translated code has just asked for. */
+static void connect(struct cpu *cpu, u64 left, u32 number)
+{
+    struct jit *jit = cpu->jit;
+    if ((left & 3) == LEAVE_EXIT) {
+        jit_link(jit, (u32)(left >> LEAVE_BITS), number);
+    } else if ((left & 3) == LEAVE_INDIRECT) {
+        u32 entry = jit_indirect_entry(jit, number);
+        if (entry != 0)
+            cpu->jit_tables.targets[target_index(cpu->rip)] = jit_rx(jit, entry);
+    }
+}
+
+static u64 enter(struct cpu *cpu, u32 number)
+{
+    struct jit *jit = cpu->jit;
+    enter_function function = (enter_function)(uintptr_t)jit_rx(jit, jit->enter);
+    unsigned privilege = cpu->privilege;
+    if (!cpu->vector_live)
+        simd_load(cpu);
+    cpu->jit_return_stack = jit->return_stack[privilege];
+    u64 left = function(cpu, jit_rx(jit, jit->blocks[number].code));
+    if ((left & 3) != LEAVE_LOOKUP)
+        jit->return_stack[privilege] = cpu->jit_return_stack;
+    if ((left & 3) == LEAVE_EXIT)
+        cpu->rip = jit->exits[left >> LEAVE_BITS].target_rip;
+    return left;
+}
+
+bool jit_run(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    u64 left = LEAVE_LOOKUP;
+    for (;;) {
+        u64 flush_count = jit->flush_count;
+        follow_changes(cpu);
+        if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
+            return false;
+        u32 number = block_at_rip(cpu);
+        if (number == JIT_NONE)
+            return true;
+        if (jit->flush_count == flush_count)
+            connect(cpu, left, number);
+        left = enter(cpu, number);
+    }
+}

@@ -1,0 +1,137 @@
+/*
+ * dbt/jit/special.c - instructions whose translation is another one: LEA, the stack, absolute MOV.
+ */
+#include "dbt/jit/draft_priv.h"
+
+enum { RBP = 5 };
+
+static bool is_register_or_imm(const struct insn *insn)
+{
+    u8 kind = insn->desc->operand[0].kind;
+    return kind == OPERAND_Z || kind == OPERAND_I ||
+           ((kind == OPERAND_E || kind == OPERAND_R) && !insn->has_memory);
+}
+
+bool special_possible(const struct draft *draft, const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_LEA:
+        return insn->operand_bytes >= 4;
+    case OP_PUSH:
+    case OP_POP:
+        return insn->operand_bytes == 8 && is_register_or_imm(insn);
+    case OP_LEAVE:
+        return insn->operand_bytes == 8;
+    case OP_MOV: /* moffs */
+        return insn->desc->operand[0].kind == OPERAND_O || insn->desc->operand[1].kind == OPERAND_O;
+    default:
+        return false;
+    }
+}
+
+static void write_gpr(struct draft *draft, unsigned gpr, unsigned host)
+{
+    if (in_slot(gpr))
+        emit_store(&draft->out, host, STATE, slot_at(gpr));
+    else if (host_gpr(gpr) != host)
+        emit_mov(&draft->out, host_gpr(gpr), host);
+}
+
+static void do_lea(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct guest_ea ea = ea_of(insn);
+    if (insn->operand_bytes == 4)
+        ea.address_bytes = 4;
+    unsigned to = in_slot(insn->reg) ? T0 : host_gpr(insn->reg);
+    bool plain = ea.base != INSN_RIP && ea.base != INSN_NO_REG;
+    /* Straight into the register where that does not destroy what the address is made of. */
+    unsigned reg = plain || ea.index == INSN_NO_REG ? to : T0;
+    if (plain && in_slot(ea.base) && ea.index != INSN_NO_REG && host_gpr(ea.index) == to)
+        reg = T0;
+    draft_effective_address(draft, one, &ea, reg);
+    write_gpr(draft, insn->reg, reg);
+}
+
+static void do_push(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct emitter *out = &draft->out;
+    struct access access = {ea_stack(-8), 8, true, false, one->live_before != 0};
+    struct host_mem mem, below = host_mem_base(GUEST_RSP, -8);
+    draft_access(draft, one, &access, &mem);
+    if (insn->desc->operand[0].kind == OPERAND_I) {
+        emit_op_mem(out, 0xc7, true, 0, &mem);
+        emit_u32(out, (u32)insn->imm);
+    } else {
+        unsigned gpr = insn->desc->operand[0].kind == OPERAND_Z ? insn->reg : insn->rm;
+        if (in_slot(gpr))
+            draft_fold(draft, &mem);
+        unsigned from = draft_read_gpr(draft, gpr, T1);
+        emit_op_mem(out, 0x89, true, from, &mem);
+    }
+    emit_lea(out, true, GUEST_RSP, &below);
+}
+
+static void do_pop(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct emitter *out = &draft->out;
+    unsigned gpr = insn->desc->operand[0].kind == OPERAND_Z ? insn->reg : insn->rm;
+    struct access access = {ea_stack(0), 8, false, false, one->live_before != 0};
+    struct host_mem mem, above = host_mem_base(GUEST_RSP, 8);
+    draft_access(draft, one, &access, &mem);
+    unsigned to = in_slot(gpr) ? T0 : host_gpr(gpr);
+    emit_op_mem(out, 0x8b, true, to, &mem);
+    if (gpr != X86_RSP)
+        emit_lea(out, true, GUEST_RSP, &above);
+    write_gpr(draft, gpr, to);
+}
+
+static void do_leave(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    struct access access = {ea_stack(0), 8, false, false, one->live_before != 0};
+    struct host_mem mem, above = host_mem_base(RBP, 8);
+    access.ea.base = X86_RBP;
+    draft_access(draft, one, &access, &mem);
+    emit_lea(out, true, GUEST_RSP, &above);
+    emit_op_mem(out, 0x8b, true, RBP, &mem);
+}
+
+/* MOV between the accumulator and an absolute address. */
+static void do_moffs(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct emitter *out = &draft->out;
+    bool store = insn->desc->operand[0].kind == OPERAND_O;
+    unsigned bytes = insn_operand_bytes(insn, store ? 0 : 1);
+    struct access access = {ea_of(insn), bytes, store, false, one->live_before != 0};
+    struct host_mem mem;
+    access.ea.base = access.ea.index = INSN_NO_REG;
+    draft_access(draft, one, &access, &mem);
+    if (bytes == 2)
+        emit_u8(out, 0x66);
+    emit_op_mem(out, (store ? 0x88u : 0x8au) | (bytes > 1), bytes == 8, X86_RAX, &mem);
+}
+
+void draft_special(struct draft *draft, const struct draft_insn *one)
+{
+    switch (one->insn.op) {
+    case OP_LEA:
+        do_lea(draft, one);
+        break;
+    case OP_PUSH:
+        do_push(draft, one);
+        break;
+    case OP_POP:
+        do_pop(draft, one);
+        break;
+    case OP_LEAVE:
+        do_leave(draft, one);
+        break;
+    default:
+        do_moffs(draft, one);
+        break;
+    }
+}

@@ -1,0 +1,97 @@
+/*
+ * dbt/jit/translate.c - makes one block: decodes, emits hot code, then cold code, and registers it.
+ *
+ * Runs   on the vCPU's thread, from the dispatch loop.
+ * Trust  guest bytes are read once, by the decoder, from a page that is marked as code before.
+ */
+#include "dbt/jit/draft_priv.h"
+
+static void translate_one(struct draft *draft, const struct draft_insn *one)
+{
+    switch (one->how) {
+    case HOW_GENERIC:
+        if (!draft_generic(draft, one))
+            draft_interpret(draft, one);
+        break;
+    case HOW_SPECIAL:
+        if (control_possible(&one->insn))
+            draft_control(draft, one);
+        else
+            draft_special(draft, one);
+        break;
+    case HOW_INTERPRET:
+        draft_interpret(draft, one);
+        break;
+    default:
+        break;
+    }
+    draft_resume_here(draft);
+}
+
+/* An instruction at which translated code leaves: the block's exit is the interpreter's doing. */
+static bool leaves_by_interpreter(const struct draft *draft)
+{
+    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
+    return draft->ended && last->how == HOW_INTERPRET;
+}
+
+static void translate_all(struct draft *draft)
+{
+    for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++)
+        translate_one(draft, &draft->insns[i]);
+    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
+    if (!draft->ended || leaves_by_interpreter(draft))
+        draft_exit_to(draft, insn_next_rip(draft, last));
+    draft_cold_code(draft);
+}
+
+static void draft_begin(struct draft *draft, struct cpu *cpu, const u8 *host_page)
+{
+    struct jit *jit = cpu->jit;
+    draft->cpu = cpu;
+    draft->jit = jit;
+    draft->number = jit->block_count;
+    draft->rip = cpu->rip;
+    draft->page = host_page;
+    draft->start = (unsigned)(cpu->rip & 4095);
+    draft->mode = jit_mode(cpu);
+    draft->privilege = cpu->privilege;
+    draft->insn_count = draft->cold_count = 0;
+    draft->ended = draft->failed = false;
+    draft->exits = JIT_NONE;
+}
+
+u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
+{
+    struct jit *jit = cpu->jit;
+    struct draft *draft = jit->draft;
+    draft_begin(draft, cpu, host_page);
+    draft_decode(draft);
+    if (draft->insn_count == 0 || (draft->insn_count == 1 && draft->insns[0].how == HOW_INTERPRET))
+        return JIT_NONE;
+
+    u32 exits_before = jit->exit_count, traps_before = jit->trap_count;
+    u32 code = (u32)align_up(jit->used, 16);
+    draft->out = (struct emitter){jit_rw(jit, code), jit->memory.rw + jit->memory.bytes, false};
+    translate_all(draft);
+    gpa_t marked = align_down(gpa, 4096) + draft->low;
+    size_t marked_bytes = draft->high - draft->low;
+    if (draft->failed || draft->out.full || !mmu_code_mark(cpu, marked, marked_bytes) ||
+        !draft_unchanged(draft) || !mmu_code_marked(cpu, marked, marked_bytes)) {
+        jit->exit_count = exits_before;
+        jit->trap_count = traps_before;
+        return JIT_NONE;
+    }
+    jit->blocks[draft->number] = (struct jit_block){.rip = cpu->rip,
+                                                    .code = code,
+                                                    .page = page,
+                                                    .exits = draft->exits,
+                                                    .mode = draft->mode,
+                                                    .has_live_flags = draft->insns[0].live_before};
+    jit->block_count++;
+    jit->used = jit_offset(jit, draft->out.at);
+    jit->translated_blocks++;
+    jit->translated_insns += draft->insn_count;
+    jit_register(jit, draft->number);
+    return draft->number;
+}

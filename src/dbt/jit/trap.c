@@ -1,0 +1,45 @@
+/*
+ * dbt/jit/trap.c - host traps in translated code: guest divide errors, floating-point exceptions,
+ * and return stacks that are full.
+ *
+ * Runs   in the signal handler, on the vCPU's thread.
+ */
+#include "dbt/jit/jit_priv.h"
+
+enum { GUARD_BYTES = 4096 };
+
+/* The privilege whose return stack has ADDRESS in its guard page; PRIVILEGE_COUNT when none has. */
+static unsigned guard_of(const struct jit *jit, u64 address)
+{
+    unsigned i = 0;
+    while (i < PRIVILEGE_COUNT &&
+           (u64)(uintptr_t)jit->memory.stacks[i] - address - 1 >= GUARD_BYTES)
+        i++;
+    return i;
+}
+
+bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
+{
+    const struct jit *jit = cpu ? cpu->jit : NULL;
+    if (jit == NULL || *pc - (u64)(uintptr_t)jit->memory.rx >= jit->memory.bytes)
+        return false;
+    unsigned full = guard_of(jit, address);
+    if (full < PRIVILEGE_COUNT) { /* start it again; the call repeats */
+        *sp = (u64)(uintptr_t)(jit->memory.stacks[full] + jit->memory.stack_bytes - 8);
+        return true;
+    }
+    u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.rx);
+    u32 low = 0, high = jit->trap_count;
+    while (low < high) {
+        u32 middle = (low + high) / 2;
+        if (jit->traps[middle].code < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == jit->trap_count || jit->traps[low].code != code)
+        return false;
+    *r9 = jit->traps[low].meta;
+    *pc = (u64)(uintptr_t)jit_rx(jit, jit->trap);
+    return true;
+}
