@@ -42,8 +42,8 @@ void run_special_follow(struct cpu *cpu)
 
 void cpu_watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
 {
-    /* Only values are checked, not blocks: the tenbyte of the x87 like eight bytes. Vectors have rules of
-     * their own (dbt/simd). */
+    /* Only values are checked, not blocks: the tenbyte of the x87 like eight bytes. Vectors have
+     * rules of their own (dbt/simd). */
     size_t align = bytes == 10 ? 8 : bytes;
     bool value = align <= 8 && (align & (align - 1)) == 0;
     if (cpu->align_check && value && (gva & (align - 1)))
