@@ -150,6 +150,7 @@ static void step(struct cpu *cpu)
     cpu->resume_now = (cpu->rflags & X86_RF) != 0;
     cpu->rflags &= ~(u64)X86_RF;
     cpu->leave_block = false;
+    cpu->step_skip = false;
     cpu->gpr[OP_RIP] = cpu->rip;
     flags_from_rflags(cpu);
     block->ops[0].run(cpu, block->ops);

@@ -136,6 +136,9 @@ void sys_debug_merge(struct cpu *cpu)
 
 bool sys_debug_trap(struct cpu *cpu, bool single_step, struct x86_event *ret_event)
 {
+    /* Between a load of SS and the next instruction nothing comes: what is noted stays so. */
+    if (cpu->step_skip && cpu->interrupt_shadow)
+        return false;
     if (single_step && !cpu->step_skip)
         cpu->debug_pending |= DR6_BS;
     cpu->step_skip = false;

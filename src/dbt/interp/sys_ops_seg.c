@@ -32,7 +32,7 @@ static gva_t linear_add(const struct cpu *cpu, gva_t gva, u64 bytes)
 static void stack_shadow(struct cpu *cpu)
 {
     cpu->interrupt_shadow = true;
-    sys_debug_skip_step(cpu);
+    cpu->step_skip = true;
     cpu_mode_update(cpu);
 }
 
