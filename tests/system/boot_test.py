@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Boots Debian's cloud kernel with tiny initramfs images: console, processors, disk, network, ends.
+
+Usage: boot_test.py [TEST...]. Exit status 77 where the kernel cannot be fetched.
+"""
+import hashlib
+import http.server
+import os
+import pathlib
+import re
+import shutil
+import signal
+import tempfile
+import threading
+
+import guest
+from guest import Vm, check
+
+BOOT_SECONDS = 240
+STEP_SECONDS = 120
+MIB = 1 << 20
+VIRTIO = ('virtio_pci', 'virtio_blk', 'virtio_net', 'virtio_rng', 'virtio_console')
+
+kernel = None
+scratch = pathlib.Path(tempfile.mkdtemp(prefix='atoll-boot.'))
+
+
+def vm(script, modules=(), append='console=ttyS0', **config):
+    image = guest.initramfs(scratch / 'initramfs', script, kernel, modules)
+    return Vm({'kernel': kernel.image, 'initrd': image, 'append': append, **config})
+
+
+def test_prints_and_powers_off():
+    script = '''
+echo "UNAME $(uname -sm)"; echo "CPUS $(nproc)"; echo "ARGS $(cat /proc/cmdline)"
+echo "MEMORY $(grep MemTotal /proc/meminfo)"
+read -r line; echo "LINE <$line>"
+dmesg -r | grep -E '^<[0-4]>' | grep -vE "$KNOWN" | sed 's/^/COMPLAINT /'
+'''.replace('$KNOWN', '|'.join(KNOWN_COMPLAINTS))
+    with vm(script, append='console=ttyS0 hello=world') as machine:
+        machine.expect(r'UNAME Linux x86_64', BOOT_SECONDS)
+        machine.expect(r'CPUS 1\b')
+        machine.expect(r'ARGS console=ttyS0 hello=world')
+        machine.send('typed text\n')
+        machine.expect(r'LINE <typed text>', STEP_SECONDS)
+        machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+        complaints = re.findall(r'COMPLAINT .*', machine.text())
+        check(not complaints, f'the kernel complains: {complaints}')
+
+
+# What this kernel says at warning level or above under any hypervisor without a TPM and without DMI.
+KNOWN_COMPLAINTS = (
+    'DMI not present', 'PCI: System does not support PCI', 'ima: No TPM chip', 'No iBFT detected',
+    'Spectre', 'MDS', 'unchecked MSR', 'i8042: PNP', 'PCI: Fatal: No config space',
+    'acpi PNP0A08:00: fail to add MMCONFIG', 'uses ancient SCSI ioctl', 'urandom warning',
+    'platform regulatory', 'nokaslr', 'x86/cpu: SGX disabled', 'crng', 'device-mapper',
+    'Unknown kernel command line parameters', 'hello=world', 'systemd', 'hrtimer: interrupt took')
+
+
+def test_two_cpus_reboot():
+    script = '''
+echo "CPUS $(nproc)"
+read -r what
+[ "$what" = reboot ] && reboot -f
+'''
+    with vm(script, cpus=2) as machine:
+        machine.expect(r'CPUS 2\b', BOOT_SECONDS)
+        machine.send('reboot\n')
+        machine.expect(r'CPUS 2\b[\s\S]*CPUS 2\b', BOOT_SECONDS)
+        machine.send('go on\n')
+        machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def test_four_cpus():
+    script = '''
+echo "CPUS $(nproc)"
+for i in 1 2 3 4 5 6 7 8; do (n=0; while [ $n -lt 300 ]; do n=$((n+1)); done; echo "JOB $i") & done
+wait
+'''
+    with vm(script, cpus=4) as machine:
+        machine.expect(r'CPUS 4\b', BOOT_SECONDS)
+        machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+        check(len(re.findall(r'JOB \d', machine.text())) == 8, 'a job is missing')
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def test_triple_fault():
+    with vm('echo HERE; reboot -f', append='console=ttyS0 reboot=t') as machine:
+        machine.expect(r'HERE', BOOT_SECONDS)
+        check(machine.finish() == guest.STATUS_CRASH, 'the exit status is not that of a crash')
+        check('triple fault on vCPU 0' in machine.text(), 'no message')
+        check('cr3' in machine.text(), 'no registers')
+
+
+def test_power_button():
+    script = '''
+dd if=/dev/input/event0 of=/dev/null bs=24 count=1 2>/dev/null &
+sleep 1
+echo READY
+wait
+echo PRESSED
+'''
+    with vm(script, modules=('button', 'evdev')) as machine:
+        machine.expect(r'READY', BOOT_SECONDS)
+        machine.signal(signal.SIGTERM)
+        machine.expect(r'PRESSED', STEP_SECONDS)
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def test_forced_end():
+    with vm('echo READY; sleep 1000') as machine:
+        machine.expect(r'READY', BOOT_SECONDS)
+        machine.signal(signal.SIGTERM)
+        machine.signal(signal.SIGINT)
+        check(machine.finish() == guest.STATUS_HOST, 'the exit status is not that of a forced end')
+
+
+def test_disk_survives_kill():
+    """What the guest has synced is there, byte for byte, after the process was killed."""
+    disk = scratch / 'disk'
+    size = 64 * MIB
+    with open(disk, 'wb') as file:
+        file.truncate(size + MIB)
+    script = f'''
+echo "SECTORS $(cat /sys/block/vda/size)"
+yes 0123456789abcde | dd of=/dev/vda bs=1M count=64 iflag=fullblock 2>/dev/null
+sync
+echo "SYNCED $?"
+sleep 1000
+'''
+    with vm(script, VIRTIO, disks=[{'path': disk}]) as machine:
+        machine.expect(rf'SECTORS {(size + MIB) // 512}\b', BOOT_SECONDS)
+        machine.expect(r'SYNCED 0', STEP_SECONDS)
+        machine.process.kill()
+        machine.finish()
+    data = disk.read_bytes()
+    check(data[:size] == b'0123456789abcde\n' * (size // 16), 'bytes differ')
+    check(data[size:] == bytes(MIB), 'bytes were written beyond what the guest wrote')
+
+    script = '''
+dd if=/dev/vda bs=1M count=8 2>/dev/null | sha256sum | sed 's/^/SUM /'
+dd if=/dev/zero of=/dev/vda bs=4096 count=1 2>/dev/null && sync; echo "WRITE $?"
+blockdev --getro /dev/vdb | sed 's/^/READONLY /'
+'''
+    with vm(script, VIRTIO, disks=[{'path': disk, 'snapshot': True},
+                                   {'path': disk, 'readonly': True}], cpus=2) as machine:
+        machine.expect('SUM ' + hashlib.sha256(data[:8 * MIB]).hexdigest(), BOOT_SECONDS)
+        machine.expect(r'WRITE 0', STEP_SECONDS)
+        machine.expect(r'READONLY 1', STEP_SECONDS)
+        check(machine.finish(STEP_SECONDS) == guest.STATUS_POWEROFF, 'the exit status is not 0')
+    check(disk.read_bytes() == data, 'a snapshot disk was changed')
+
+
+def test_network():
+    """DHCP, a download from a server on the host, and a request from the host to the guest."""
+    payload = os.urandom(512 * 1024)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    script = f'''
+ip link set eth0 up || ip link
+cat > /tmp/dhcp.sh <<'END'
+#!/bin/sh
+[ "$1" = bound ] || exit 0
+ip addr add $ip/$mask dev $interface
+ip route add default via $router
+echo "BOUND $ip $router $dns"
+echo "ROUTER=$router" > /tmp/router
+END
+chmod +x /tmp/dhcp.sh
+udhcpc -i eth0 -n -q -s /tmp/dhcp.sh
+. /tmp/router
+wget -q -O /tmp/payload http://$ROUTER:{server.server_port}/ && sha256sum /tmp/payload | sed 's/^/SUM /'
+'''
+    try:
+        with vm(script, VIRTIO, nets=[{'kind': 'user'}], cpus=2) as machine:
+            machine.expect(r'BOUND \S+ \S+ \S+', BOOT_SECONDS)
+            machine.expect('SUM ' + hashlib.sha256(payload).hexdigest(), STEP_SECONDS)
+            check(machine.finish(STEP_SECONDS) == guest.STATUS_POWEROFF, 'the exit status is not 0')
+    finally:
+        server.shutdown()
+
+
+def test_errors():
+    """What is wrong is said, and told by the exit status."""
+    bad = scratch / 'bad'
+    bad.write_bytes(os.urandom(100000))
+    image = guest.initramfs(scratch / 'initramfs', 'true', kernel)
+    cases = [
+        ({'kernel': '/nonexistent'}, guest.STATUS_FILE, "kernel '/nonexistent'"),
+        ({'kernel': bad}, guest.STATUS_FILE, 'not a kernel'),
+        ({'kernel': image}, guest.STATUS_FILE, 'initrd'),
+        ({'kernel': scratch}, guest.STATUS_FILE, 'not a regular file'),
+        ({'kernel': kernel.image, 'initrd': '/nonexistent'}, guest.STATUS_FILE, 'initrd'),
+        ({'kernel': kernel.image, 'memory_bytes': 16 * MIB}, guest.STATUS_FILE, '--memory'),
+        ({'kernel': kernel.image, 'disks': [{'path': '/nonexistent'}]}, guest.STATUS_FILE,
+         '/nonexistent'),
+        ({'kernel': kernel.image, 'append': 'a' * 5000}, guest.STATUS_FILE, 'command line'),
+        ({'kernel': kernel.image, 'cpus': 1000}, guest.STATUS_ARGUMENT, "'cpus'"),
+        ({'kernel': kernel.image, 'bogus': 1}, guest.STATUS_ARGUMENT, "'bogus'"),
+    ]
+    for config, status, says in cases:
+        with Vm(config) as machine:
+            found = machine.finish()
+            check(found == status, f'{config}: status {found}, not {status}: {machine.text()}')
+            check(says in machine.text(), f'{config}: {machine.text()!r} does not say {says!r}')
+
+
+if __name__ == '__main__':
+    try:
+        kernel = guest.Kernel()
+        guest.run_tests(globals())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
