@@ -94,11 +94,11 @@ static uint64_t run_memcpy(uint64_t count)
 {
     static uint8_t from[1 << 18], to[1 << 18];
     for (uint64_t n = 0; n < count; n++) {
-        from[n % sizeof(from)]++;
+        from[n % sizeof(from)] = (uint8_t)n;
         memcpy(to, from, sizeof(to));
         __asm__ volatile("" ::: "memory");
     }
-    return to[count % sizeof(to)];
+    return to[(count - 1) % sizeof(to)];
 }
 
 const struct micro micro_vector[] = {
