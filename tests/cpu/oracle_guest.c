@@ -171,7 +171,7 @@ void oracle_guest_stop(void)
 
 static void load_memory(const struct oracle_case *c)
 {
-    static u8 int3[ORACLE_CODE_BYTES];
+    static u8 int3[ORACLE_PAGE];
     static unsigned last_at, last_count;
 
     if (int3[0] == 0)
@@ -182,8 +182,13 @@ static void load_memory(const struct oracle_case *c)
         memcpy(page(PAGE_STACK) + (c->poke_at - ORACLE_DATA_BYTES), c->poke, c->poke_count);
     else
         memcpy(page(PAGE_DATA) + c->poke_at, c->poke, c->poke_count);
-    if (mem_write(&mem, PAGE_CODE * ORACLE_PAGE + last_at, int3, last_count) != 0 ||
-        mem_write(&mem, PAGE_CODE * ORACLE_PAGE + c->code_at, c->code, c->code_count) != 0)
+    if (mem_write(&mem, PAGE_CODE * ORACLE_PAGE + last_at, int3, last_count) != 0)
+        abort();
+    /* The case before may have written there. */
+    if (memcmp(page(PAGE_CODE), int3, ORACLE_PAGE) != 0 &&
+        mem_write(&mem, PAGE_CODE * ORACLE_PAGE, int3, ORACLE_PAGE) != 0)
+        abort();
+    if (mem_write(&mem, PAGE_CODE * ORACLE_PAGE + c->code_at, c->code, c->code_count) != 0)
         abort();
     last_at = c->code_at;
     last_count = c->code_count;

@@ -156,9 +156,10 @@ void oracle_make_state(struct oracle_case *c)
                    ? 256 + (oracle_random() % (ORACLE_STACK_BYTES - 512))
                    : (oracle_random() & 15) + (oracle_chance(50) ? ORACLE_STACK_BYTES - 12 : 0);
     s->gpr[X86_RSP] = ORACLE_STACK + (oracle_chance(80) ? edge & ~7ull : edge);
+    s->fs_base = s->gs_base = 0;
     if (c->code_bytes == 8) {
         s->fs_base = oracle_chance(50) ? ORACLE_DATA + (oracle_random() & 0xff0)
-                                       : oracle_value() >> 17;
+                                       : oracle_value() >> 32;
         s->gs_base = ORACLE_DATA + 0x1000 + (oracle_random() & 0xff0);
     } else {
         for (unsigned i = 0; i < 8; i++)
@@ -224,7 +225,7 @@ static void tame_vector_index(struct oracle_case *c, const struct insn *insn)
 
 /* Sets INSN's base register, or the displacement at its place in the code, so that the operand is
  * at TARGET. */
-static void aim(struct oracle_case *c, const struct insn *insn, u8 *code, u64 target)
+static u64 aim(struct oracle_case *c, const struct insn *insn, u8 *code, u64 target)
 {
     u64 *gpr = c->before.gpr;
     u64 sum = (u64)insn->disp;
@@ -246,12 +247,15 @@ static void aim(struct oracle_case *c, const struct insn *insn, u8 *code, u64 ta
         memcpy(code + insn->disp_offset, &disp, disp_bytes < 8 ? disp_bytes : 8);
     } else if (insn->base == insn->index && !(insn->desc->attr & ATTR_VSIB)) {
         gpr[insn->base] = (target - (u64)insn->disp) / (1 + (1u << insn->scale));
-    } else if (insn->base != X86_RSP || oracle_chance(70)) {
+    } else if (insn->base == X86_RSP && oracle_chance(30)) {
+        target = gpr[X86_RSP] + sum;
+    } else {
         gpr[insn->base] = target - sum;
     }
     if (c->code_bytes == 4)
         for (unsigned i = 0; i < 8; i++)
             gpr[i] = (u32)gpr[i];
+    return c->code_bytes == 4 ? (u32)target : target;
 }
 
 void oracle_poke(struct oracle_case *c, u64 address, const void *bytes, unsigned count)
@@ -353,7 +357,7 @@ bool oracle_make(struct oracle_case *ret_case, const struct insn_desc *desc, u64
         bool aligned = (desc->attr & ATTR_ALIGNED) || insn.op == OP_CMPXCHG8B ||
                        (insn.op >= OP_FXSAVE && insn.op <= OP_XRSTORS);
         target = oracle_target(insn_memory_bytes(&insn), aligned);
-        aim(c, &insn, c->code, target);
+        target = aim(c, &insn, c->code, target);
         if (overwrites_code(target))
             return false;
     }

@@ -60,14 +60,17 @@ static void copy(void *to, const void *from, size_t bytes)
     __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
 }
 
-static void set_code(const struct oracle_case *c, bool there)
+static void put_code(const struct oracle_case *c)
 {
-    u8 *to = at_address(ORACLE_CODE) + c->code_at;
-    if (there)
-        copy(to, c->code, c->code_count);
-    else
-        for (unsigned i = 0; i < c->code_count; i++)
-            to[i] = 0xcc;
+    copy(at_address(ORACLE_CODE) + c->code_at, c->code, c->code_count);
+}
+
+/* INT3 everywhere again: also where the case may have written. */
+static void clear_code(void)
+{
+    u8 *to = at_address(ORACLE_CODE);
+    size_t bytes = ORACLE_PAGE;
+    __asm__ volatile("rep stosb" : "+D"(to), "+c"(bytes) : "a"(0xcc) : "memory");
 }
 
 static void save_outcome(const ucontext_t *context, struct oracle_outcome *o)
@@ -108,7 +111,7 @@ static void load_case(ucontext_t *context, const struct oracle_case *c)
     u8 *frame = (u8 *)context->uc_mcontext.fpregs;
     u64 cs = c->code_bytes == 8 ? ORACLE_CS64 : ORACLE_CS32;
 
-    set_code(c, true);
+    put_code(c);
     load_memory(c);
     for (unsigned i = 0; i < X86_GPR_COUNT; i++)
         regs[greg_of[i]] = (greg_t)c->before.gpr[i];
@@ -146,7 +149,7 @@ __attribute__((optimize("no-stack-protector"))) static void on_signal(int number
         o->after.selector[X86_ES] = es;
         o->after.selector[X86_FS] = fs;
         o->after.selector[X86_GS] = gs;
-        set_code(&oracle_cases[batch_at], false);
+        clear_code();
         *child.done = (unsigned)batch_at + 1;
     }
     batch_at++;

@@ -80,7 +80,7 @@ static void prepare_area(struct oracle_case *c, const struct insn *insn, u64 tar
     memset(area + 512, 0, 64);
     area[512] = oracle_random() & 7;
     if (oracle_chance(15))
-        area[512 + oracle_random() % 24] = (u8)oracle_random();
+        area[513 + oracle_random() % 23] = (u8)oracle_random(); /* not AVX-512's components */
     oracle_poke(c, target, area, insn->op == OP_FXRSTOR ? 512 : sizeof(area));
 }
 
@@ -159,7 +159,9 @@ static void ignore_pointers(struct oracle_case *c, const struct insn *insn, u64 
 {
     u64 at = target - ORACLE_DATA;
 
-    if (at >= ORACLE_DATA_BYTES)
+    if (target - ORACLE_STACK < ORACLE_STACK_BYTES)
+        at = target - ORACLE_STACK + ORACLE_DATA_BYTES;
+    if (at >= ORACLE_MEMORY_BYTES)
         return;
     if (insn->op == OP_FSTENV || insn->op == OP_FSAVE) {
         c->ignore_at = (u32)at + (insn->operand_bytes == 2 ? 6 : 12);

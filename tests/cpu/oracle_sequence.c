@@ -17,7 +17,7 @@ static bool fits_sequence(const struct insn *insn, unsigned pointer, u32 undefin
     if (insn->desc->flags_read & undefined)
         return false;
     if ((insn->op >= OP_FLDENV && insn->op <= OP_FSAVE) ||
-        (insn->op >= OP_FXSAVE && insn->op <= OP_XRSTORS))
+        (insn->op >= OP_FXSAVE && insn->op <= OP_LDMXCSR))
         return false; /* images: what may differ in them is not tracked */
     if (insn->op == OP_MOV_SEG || insn->op == OP_POP_SEG ||
         (insn->op >= OP_LES && insn->op <= OP_VERW))

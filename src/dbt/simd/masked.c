@@ -62,7 +62,8 @@ struct masked {
 static gva_t masked_linear(struct cpu *cpu, const struct insn *insn, const struct masked *masked,
                            unsigned element)
 {
-    u64 offset = offset_cut(insn, masked->offset + element * masked->element_bytes);
+    /* The operand is one piece: only its beginning is cut to the address size. */
+    u64 offset = masked->offset + element * masked->element_bytes;
     return seg_linear(cpu, (enum x86_segment)insn->segment, offset, masked->element_bytes,
                       masked->access);
 }
