@@ -78,11 +78,13 @@ struct cpu_tlb {
     u16 journal[CPU_TLB_JOURNAL];
     unsigned journal_count;
     /* Filters by hash: large pages that have cached 4 KiB pieces; pages that code was fetched from
-     * since fetch_epoch last changed. */
+     * since fetch_epoch of their half of the address space last changed. */
     u64 large_filter[CPU_FILTER_WORDS];
-    u64 fetch_filter[CPU_FILTER_WORDS];
-    /* Counts the changes after which a fetch may find another page at the same address. */
-    u64 fetch_epoch;
+    u64 fetch_filter[2][CPU_FILTER_WORDS];
+    /* Count the changes after which a fetch may find another page at the same address, in the lower
+     * and the upper half of the address space. */
+    u64 fetch_epoch[2];
+    bool upper_local; /* code was fetched from a page of the upper half that is not global */
 };
 
 /* Answers and acknowledgements of device accesses of the instruction in progress, in order. */
@@ -135,7 +137,7 @@ struct cpu_group {
     u32 pausing;                     /* somebody holds the others paused, or waits for them to */
     struct cpu *cpus[CPU_GROUP_MAX]; /* borrowed; by index */
     unsigned cpu_count;              /* one more than the highest index that ever joined */
-    u64 tsc_offset; /* of the vCPU that was set last; others are drawn to it */
+    u64 tsc_offset;                  /* of the vCPU that was set last; others are drawn to it */
     /* Decoded code, by hash of the physical page (hash collisions only cost time): the 64-byte
      * granules that blocks were decoded from, and a count of the times that one of them was
      * written. A block is good while the count is what it was when the block was made. Atomic. */

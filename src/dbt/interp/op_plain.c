@@ -116,8 +116,8 @@ gva_t op_linear_slow(struct cpu *cpu, const struct op *op, u64 offset, unsigned 
     return seg_linear(cpu, op->segment, offset, bytes, access);
 }
 
-/* The checks that a hit in the TLB makes needless: canonical addresses, and in flat 32-bit code the end
- * of the segments at 4 GiB. */
+/* The checks that a hit in the TLB makes needless: canonical addresses, and in flat 32-bit code the
+ * end of the segments at 4 GiB. */
 static void check_linear(struct cpu *cpu, const struct op *op, gva_t gva, unsigned bytes)
 {
     gva_t last = gva + bytes - 1;

@@ -104,9 +104,9 @@ static inline unsigned block_slot_index(gva_t linear)
     return (unsigned)(linear ^ linear >> 14) & (BLOCK_SLOTS - 1);
 }
 
-static inline u64 block_stamp(const struct cpu *cpu, unsigned mode)
+static inline u64 block_stamp(const struct cpu *cpu, gva_t linear, unsigned mode)
 {
-    return cpu->tlb.fetch_epoch << 8 | mode;
+    return cpu->tlb.fetch_epoch[linear >> 63] << 8 | mode;
 }
 
 /* Makes OP, whose positions are filled, run INSN. FULL is room for the instruction in full; where

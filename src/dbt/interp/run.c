@@ -229,7 +229,8 @@ void run_blocks(struct cpu *cpu)
             linear = (u32)(linear + cpu->code_base);
         const struct block_slot *slot = &slots[block_slot_index(linear)];
         const struct block *block = slot->block;
-        if (unlikely(slot->linear != linear || slot->stamp != block_stamp(cpu, cpu->block_mode) ||
+        if (unlikely(slot->linear != linear ||
+                     slot->stamp != block_stamp(cpu, linear, cpu->block_mode) ||
                      __atomic_load_n(block->generation, __ATOMIC_RELAXED) !=
                          block->generation_seen))
             block = block_get(cpu, linear, cpu->block_mode);

@@ -220,7 +220,9 @@ gpa_t mmu_fetch_page(struct cpu *cpu, gva_t gva)
 {
     check_canonical(cpu, gva);
     enum cpu_privilege privilege = cpu->cpl == 3 ? PRIVILEGE_USER : PRIVILEGE_KERNEL;
-    gpa_t gpa = mmu_translate(cpu, gva, ACCESS_FETCH, privilege) & WALK_GPA;
-    filter_set(cpu->tlb.fetch_filter, gva >> 12);
-    return gpa;
+    u64 walk = mmu_translate(cpu, gva, ACCESS_FETCH, privilege);
+    filter_set(cpu->tlb.fetch_filter[gva >> 63], gva >> 12);
+    if (gva >> 63 && !(walk & WALK_GLOBAL))
+        cpu->tlb.upper_local = true;
+    return walk & WALK_GPA;
 }

@@ -89,10 +89,20 @@ static void entries_flush(struct cpu *cpu, bool global_too)
     tlb->journal_count = 0;
 }
 
-static void fetch_epoch_next(struct cpu *cpu)
+static void fetch_epoch_next(struct cpu *cpu, bool upper)
 {
-    cpu->tlb.fetch_epoch++;
-    __builtin_memset(cpu->tlb.fetch_filter, 0, sizeof(cpu->tlb.fetch_filter));
+    cpu->tlb.fetch_epoch[upper]++;
+    __builtin_memset(cpu->tlb.fetch_filter[upper], 0, sizeof(cpu->tlb.fetch_filter[upper]));
+}
+
+/* After all non-global translations went. Kernels keep their code global, so that a new address
+ * space leaves what is known of it alone. */
+static void fetch_epoch_switch(struct cpu *cpu)
+{
+    fetch_epoch_next(cpu, false);
+    if (cpu->tlb.upper_local)
+        fetch_epoch_next(cpu, true);
+    cpu->tlb.upper_local = false;
 }
 
 void tlb_reset(struct cpu *cpu)
@@ -104,7 +114,8 @@ void tlb_reset(struct cpu *cpu)
     asid_renew(cpu, pcid_now(cpu));
     cpu->tlb.asid = cpu->tlb.asids[pcid_now(cpu)];
     __builtin_memset(cpu->tlb.large_filter, 0, sizeof(cpu->tlb.large_filter));
-    fetch_epoch_next(cpu);
+    fetch_epoch_next(cpu, false);
+    fetch_epoch_next(cpu, true);
 }
 
 void mmu_flush_all(struct cpu *cpu)
@@ -122,7 +133,7 @@ void mmu_flush_pcid(struct cpu *cpu, unsigned pcid)
     cpu->tlb.asid = cpu->tlb.asids[now];
     if (pcid == now) {
         entries_flush(cpu, false);
-        fetch_epoch_next(cpu);
+        fetch_epoch_switch(cpu);
     }
 }
 
@@ -138,7 +149,7 @@ void mmu_switch(struct cpu *cpu, bool keep)
         asid_renew(cpu, pcid);
     cpu->tlb.asid = cpu->tlb.asids[pcid];
     entries_flush(cpu, false);
-    fetch_epoch_next(cpu);
+    fetch_epoch_switch(cpu);
 }
 
 static void large_note(struct cpu *cpu, gva_t gva, u64 walk)
@@ -171,7 +182,7 @@ static void large_flush(struct cpu *cpu, gva_t gva, u64 flag, unsigned shift)
                 large_note(cpu, (u64)((s64)walk->tag >> 16) << 12, walk->gpa);
         }
     }
-    fetch_epoch_next(cpu);
+    fetch_epoch_next(cpu, gva >> 63);
 }
 
 /* Drops the one 4 KiB entry of GVA. */
@@ -195,8 +206,8 @@ static void page_flush(struct cpu *cpu, unsigned asid, gva_t gva)
 {
     struct cpu_tlb *tlb = &cpu->tlb;
     page_drop(cpu, asid, gva);
-    if (filter_has(tlb->fetch_filter, gva >> 12))
-        fetch_epoch_next(cpu);
+    if (filter_has(tlb->fetch_filter[gva >> 63], gva >> 12))
+        fetch_epoch_next(cpu, gva >> 63);
     /* A 4 MiB page lies in two of these regions, hence both are looked for. */
     gva_t other = gva ^ BIT(21);
     if (filter_has(tlb->large_filter, gva >> 21))
