@@ -35,8 +35,9 @@ bool jit_usable(const struct cpu *cpu)
 static void follow_changes(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
-    if (jit->fetch_epoch_seen != cpu->tlb.fetch_epoch) {
-        jit->fetch_epoch_seen = cpu->tlb.fetch_epoch;
+    u64 epochs = cpu->tlb.fetch_epoch[0] + cpu->tlb.fetch_epoch[1]; /* both only count up */
+    if (jit->fetch_epoch_seen != epochs) {
+        jit->fetch_epoch_seen = epochs;
         jit_mappings_changed(cpu);
     }
     jit_follow_code_writes(cpu);
