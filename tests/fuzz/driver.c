@@ -102,6 +102,7 @@ int main(int argc, char **argv)
 
     if (argc > 2)
         generator ^= strtoull(argv[2], NULL, 0) * 0x9e3779b97f4a7c15ull;
+    setenv("ATOLL_LOG", "error", 0); /* what a hostile guest is told is no finding */
     signal(SIGSEGV, report);
     signal(SIGBUS, report);
     signal(SIGABRT, report);

@@ -317,10 +317,20 @@ static void window_access(struct pci_function *function, unsigned offset, unsign
         store_le32(window + CAP_BODY, (u32)registers_read(function, BAR_REGISTERS, at, length));
 }
 
+static void config_access(struct pci_function *function, unsigned offset, unsigned bytes,
+                          bool is_write)
+{
+    if (is_write && offset < PCI_COMMAND + 2 && offset + bytes > PCI_COMMAND)
+        virtio_bus_master(pci_of(function)->vdev,
+                          pci_command_has(function, PCI_COMMAND_BUS_MASTER));
+    window_access(function, offset, bytes, is_write);
+}
+
 /* ---- life ---- */
 
 static void function_reset(struct pci_function *function)
 {
+    virtio_bus_master(pci_of(function)->vdev, false);
     status_write(pci_of(function), 0);
 }
 
@@ -338,6 +348,7 @@ static int function_load(struct pci_function *function, struct state_reader *rea
     int result = state_load(reader, virtio_pci_state, pci, err);
     if (result == 0)
         result = virtio_load(pci->vdev, reader, err);
+    virtio_bus_master(pci->vdev, pci_command_has(function, PCI_COMMAND_BUS_MASTER));
     pci->config_msix_vector = vector_checked(pci, pci->config_msix_vector);
     for (unsigned i = 0; i < pci->vdev->queue_count; i++)
         pci->vdev->queues[i]->msix_vector = vector_checked(pci, pci->vdev->queues[i]->msix_vector);
@@ -354,7 +365,7 @@ static void function_free(struct pci_function *function)
 static const struct pci_ops function_ops = {
     .bar_read = registers_read,
     .bar_write = registers_write,
-    .config_access = window_access,
+    .config_access = config_access,
     .reset = function_reset,
     .save = function_save,
     .load = function_load,

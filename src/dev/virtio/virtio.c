@@ -74,10 +74,11 @@ void virtio_free(struct virtio_dev *vdev)
 
 void virtio_broken(struct virtio_dev *vdev, const char *why)
 {
-    vdev->broken_count++;
+    if (vdev->broken_count++ == 0) /* the guest can repeat it at will: say it once */
+        log_warn(vdev->ops->name,
+                 "the guest's driver broke the rules (%s); it must reset the device", why);
     if (vdev->status & VIRTIO_STATUS_NEEDS_RESET)
         return;
-    log_debug(vdev->ops->name, "the driver broke the rules: %s", why);
     vdev->status |= VIRTIO_STATUS_NEEDS_RESET;
     if (vdev->status & VIRTIO_STATUS_DRIVER_OK)
         vdev->wiring.transport->config_interrupt(vdev->wiring.transport_ctx);
@@ -218,6 +219,14 @@ void virtio_reset(struct virtio_dev *vdev)
         virtq_reset(vdev->queues[i]);
     if (vdev->ops->reset)
         vdev->ops->reset(vdev);
+}
+
+void virtio_bus_master(struct virtio_dev *vdev, bool is_on)
+{
+    bool was_on = vdev->is_bus_master;
+    vdev->is_bus_master = is_on;
+    if (is_on && !was_on && virtio_running(vdev))
+        notify_all_later(vdev);
 }
 
 /* ---- state ---- */

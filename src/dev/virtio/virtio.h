@@ -101,7 +101,8 @@ struct virtio_dev {
     u64 offered_features; /* without the ring's own, which virtio.c adds */
     u64 driver_features;  /* what the driver wrote; final once FEATURES_OK is set */
     u8 status;
-    u8 resetting; /* a reset waits for busy_count to become 0 */
+    u8 resetting;     /* a reset waits for busy_count to become 0 */
+    u8 is_bus_master; /* the transport lets the device look at guest memory */
     u8 config_generation;
     u8 config[VIRTIO_CONFIG_MAX_BYTES];
     u16 config_bytes;
@@ -158,5 +159,9 @@ void virtio_config_write(struct virtio_dev *vdev, u64 offset, unsigned bytes, u6
 /* Enables QUEUE with the addresses and size it has; breaks the device when they cannot be right. */
 void virtio_queue_enable(struct virtio_dev *vdev, unsigned queue);
 void virtio_reset(struct virtio_dev *vdev);
+/* Whether the device may look for requests in guest memory, at first not. A system that hands over
+ * to the next one (kexec) takes this away, so that nobody writes into memory that is no longer its
+ * own. */
+void virtio_bus_master(struct virtio_dev *vdev, bool is_on);
 
 #endif

@@ -217,6 +217,21 @@ static void test_posted_before_driver_ok(void **state)
     rig_free(rig);
 }
 
+static void test_bus_master(void **state)
+{
+    struct rig *rig = rig_new(RING_FEATURES);
+    struct driver_segment good[] = {{rig->from, 10, false}, {rig->to, 10, true}};
+    driver_pci_write(&rig->driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    u16 head = driver_post(&rig->driver, 0, good, 2);
+    driver_kick(&rig->driver, 0);
+    vm_clock_run(&rig->driver.clock);
+    assert_int_equal(rig->echo->served_count, 0);
+    driver_pci_write(&rig->driver, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_BUS_MASTER);
+    vm_clock_run(&rig->driver.clock);
+    expect_used(rig, head, 10);
+    rig_free(rig);
+}
+
 static void test_reset_waits_for_requests(void **state)
 {
     struct rig *rig = rig_new(RING_FEATURES);
@@ -340,6 +355,7 @@ int main(void)
         cmocka_unit_test(test_access_window),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_posted_before_driver_ok),
+        cmocka_unit_test(test_bus_master),
         cmocka_unit_test(test_reset_waits_for_requests),
         cmocka_unit_test(test_bus_reset),
         cmocka_unit_test(test_state_round_trip),

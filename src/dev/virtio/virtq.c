@@ -94,7 +94,7 @@ static bool waiting_count(struct virtq *vq, u16 *ret_count)
 bool virtq_has_work(struct virtq *vq)
 {
     u16 waiting;
-    return ready(vq) && waiting_count(vq, &waiting) && waiting > 0;
+    return vq->vdev->is_bus_master && ready(vq) && waiting_count(vq, &waiting) && waiting > 0;
 }
 
 /* ---- descriptors ---- */
@@ -191,7 +191,7 @@ static bool chain_build(struct virtq *vq, struct chain *chain)
 bool virtq_pop(struct virtq *vq, struct chain *ret_chain)
 {
     u16 waiting;
-    if (!ready(vq) || !waiting_count(vq, &waiting) || waiting == 0)
+    if (!vq->vdev->is_bus_master || !ready(vq) || !waiting_count(vq, &waiting) || waiting == 0)
         return false;
     if (vq->vdev->budget == 0) {
         virtio_notify_later(vq->vdev, vq->index);
@@ -223,7 +223,7 @@ void virtq_fill(struct virtq *vq, const struct chain *chain, u32 written_bytes, 
     if (!ready(vq))
         return;
     struct mem *mem = vq->vdev->wiring.mem;
-    unsigned touched = chain->write_at + (chain->write_offset > 0);
+    unsigned touched = chain->write_at + (chain->write_offset > 0 ? 1u : 0u);
     for (unsigned i = chain->readable_count; i < touched; i++)
         mem_written(mem, chain->segments[i].gpa, chain->segments[i].bytes);
     u8 *entry = vq->used + RING_ENTRIES + 8u * ((vq->next_used + ahead) & (vq->size - 1u));
