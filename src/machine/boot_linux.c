@@ -31,8 +31,6 @@ enum {
     AT_RAMDISK_SIZE = 0x21c,
     AT_CMD_LINE_PTR = 0x228,
     AT_INITRD_ADDR_MAX = 0x22c,
-    AT_KERNEL_ALIGNMENT = 0x230,
-    AT_RELOCATABLE = 0x234,
     AT_XLOADFLAGS = 0x236,
     AT_CMDLINE_SIZE = 0x238,
     AT_SETUP_DATA = 0x250,
@@ -65,27 +63,21 @@ bool boot_linux_is(const struct boot_blob *kernel)
            load_le32(kernel->data + AT_HEADER) == HEADER_MAGIC;
 }
 
-/* Where the kernel goes: where it prefers to be, else, if it can be moved, as low as possible. */
+/* The kernel goes where it prefers to be. It could be loaded elsewhere if it is relocatable, but it
+ * never unpacks itself below that address, so that a lower place would save no memory. */
 static int choose_place(const struct boot_request *request, struct header *header, struct err *err)
 {
-    const u8 *data = request->kernel.data;
-    u64 align = load_le32(data + AT_KERNEL_ALIGNMENT);
-    u64 preferred = load_le64(data + AT_PREF_ADDRESS);
     u64 low_bytes = request->map->low_bytes;
 
-    if (!is_power_of_two(align))
-        return err_set(err, -ENOEXEC, "the kernel's header is damaged: alignment 0x%lx",
-                       (unsigned long)align);
-    header->load = preferred;
-    if (preferred < BOOT_KERNEL_MIN || preferred > low_bytes ||
-        header->image_bytes > low_bytes - preferred)
-        header->load = data[AT_RELOCATABLE] ? align_up(BOOT_KERNEL_MIN, align) : 0;
-    if (header->load < BOOT_KERNEL_MIN || header->load > low_bytes ||
-        header->image_bytes > low_bytes - header->load)
+    header->load = load_le64(request->kernel.data + AT_PREF_ADDRESS);
+    if (header->load < BOOT_KERNEL_MIN || header->load >= MEMMAP_LOW_END)
+        return err_set(err, -ENOEXEC, "the kernel's header is damaged: preferred address 0x%lx",
+                       (unsigned long)header->load);
+    if (header->load > low_bytes || header->image_bytes > low_bytes - header->load)
         return err_set(
             err, -ENOSPC,
             "the kernel needs %lu MiB of memory to unpack itself; give more with --memory",
-            (unsigned long)((BOOT_KERNEL_MIN + header->image_bytes) >> 20) + 1);
+            (unsigned long)((header->load + header->image_bytes) >> 20) + 1);
     return 0;
 }
 
