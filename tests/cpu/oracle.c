@@ -2,6 +2,7 @@
  * tests/cpu/oracle.c - the CPU oracle's program.
  *
  * usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] [--case N] [--coverage]
+ *        [--translate]
  *
  * Makes ROUNDS cases of every descriptor of the decoder's table and SEQUENCES cases of several
  * instructions, runs each on the processor and in the interpreter, and compares. Prints the number
@@ -23,7 +24,7 @@ static struct {
     unsigned long rounds, sequences;
     const char *only;
     u64 one;
-    bool has_one, coverage;
+    bool has_one, coverage, translate;
 } options = {.seed = 1, .rounds = 100, .sequences = 20000};
 
 static u64 batch_index[ORACLE_BATCH];
@@ -142,6 +143,8 @@ static bool parse(int argc, char **argv)
         bool has_value = i + 1 < argc;
         if (strcmp(argv[i], "--coverage") == 0)
             options.coverage = true;
+        else if (strcmp(argv[i], "--translate") == 0)
+            options.translate = true;
         else if (has_value && strcmp(argv[i], "--seed") == 0)
             options.seed = strtoull(argv[++i], NULL, 0);
         else if (has_value && strcmp(argv[i], "--rounds") == 0)
@@ -164,13 +167,14 @@ int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
         fprintf(stderr, "usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] "
-                        "[--case N] [--coverage]\n");
+                        "[--case N] [--coverage] [--translate]\n");
         return 2;
     }
     runs = calloc(insn_desc_count, sizeof(*runs));
     clean_runs = calloc(insn_desc_count, sizeof(*clean_runs));
     oracle_make_images(options.seed);
-    if (runs == NULL || clean_runs == NULL || !oracle_native_start() || !oracle_guest_start()) {
+    if (runs == NULL || clean_runs == NULL || !oracle_native_start() ||
+        !oracle_guest_start(options.translate)) {
         printf("skipped: this host cannot run the oracle\n");
         return 77;
     }

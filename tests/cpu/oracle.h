@@ -1,6 +1,6 @@
 /*
  * tests/cpu/oracle.h - the CPU oracle: the same instructions from the same state on the host's
- * processor, in a child process, and in our interpreter; both must end alike.
+ * processor, in a child process, and in our interpreter or translator; both must end alike.
  *
  * A case is a few instructions at a fixed low address, with registers, vector state and memory. It
  * ends with the first exception: INT3, which fills the rest of the code page, or whatever the
@@ -92,7 +92,10 @@ unsigned oracle_native_run(unsigned count);
 /* ---- guest.c: the interpreter
  * --------------------------------------------------------------------- */
 
-bool oracle_guest_start(void);
+/* TRANSLATE: with the translator, which leaves to the interpreter what it does not translate. */
+bool oracle_guest_start(bool translate);
+/* Whether the guest is translated: then flags that nothing reads any more may differ at a fault. */
+extern bool oracle_translated;
 void oracle_guest_stop(void);
 /* False when the guest did not come to an exception (a hang, or a failure of the engine). */
 bool oracle_guest_run(const struct oracle_case *c, struct oracle_outcome *ret_outcome);

@@ -17,6 +17,7 @@
 #include "core/mem.h"
 #include "dbt/cpu.h"
 #include "host/cpu.h"
+#include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
 #include "x86/cpuid.h"
 
@@ -34,6 +35,8 @@ static struct cpuid_model model;
 static u8 *ram;
 static unsigned tables_used;
 static struct x86_state base_state;
+static struct translator translator;
+bool oracle_translated;
 
 static u8 *page(unsigned number)
 {
@@ -126,7 +129,10 @@ static void make_base_state(void)
     s->seg[X86_FS] = s->seg[X86_GS] = (struct x86_seg){.attr = X86_SEG_UNUSABLE};
 }
 
-bool oracle_guest_start(void)
+/* Code memory for the translator: small, so that it is also full at times. */
+enum { TRANSLATED_BYTES = 4 << 20 };
+
+bool oracle_guest_start(bool translate)
 {
     static struct cpuid_entry host[CPUID_HOST_MAX];
     struct cpuid_config config = {.host = host, .system_emulated = true, .cpu_count = 1};
@@ -157,11 +163,14 @@ bool oracle_guest_start(void)
         fprintf(stderr, "oracle: the interpreter does not start: %s\n", err.text);
         return false;
     }
-    return true;
+    oracle_translated = translate;
+    return !translate || translator_init(&translator, cpu, TRANSLATED_BYTES) == 0;
 }
 
 void oracle_guest_stop(void)
 {
+    if (oracle_translated)
+        translator_fini(&translator, cpu);
     trap_thread_end();
     cpu_fini(cpu);
     mem_fini(&mem);
