@@ -36,9 +36,11 @@ struct loop {
     struct lock lock; /* guards what follows */
     struct loop_task *first, **last;
     unsigned task_count;
-    bool is_woken; /* wake_fd was written and not yet read */
-    u64 alarm_ns;  /* what loop_alarm_set asked for */
-    u64 timer_ns;  /* what timer_fd is set to; never later than alarm_ns */
+    bool is_woken;   /* wake_fd was written and not yet read */
+    bool is_waiting; /* the loop's thread sleeps, or is about to without looking at the tasks again
+                      */
+    u64 alarm_ns;    /* what loop_alarm_set asked for */
+    u64 timer_ns;    /* what timer_fd is set to; never later than alarm_ns */
     void (*fire)(void *ctx);
     void *fire_ctx; /* borrowed */
 };
@@ -121,12 +123,9 @@ static struct loop_task *task_take(struct loop *loop)
     return task;
 }
 
-/* Runs as many tasks as stand in the queue now; what they post wakes the loop again, so that no
- * task keeps descriptors and timers waiting. */
 static void on_wake(void *opaque, u32 events)
 {
     struct loop *loop = opaque;
-    struct loop_task *task;
     u64 count;
 
     (void)events;
@@ -134,10 +133,35 @@ static void on_wake(void *opaque, u32 events)
     (void)got; /* nothing to read: the queue is looked at all the same */
     lock_acquire(&loop->lock);
     loop->is_woken = false;
+    lock_release(&loop->lock);
+}
+
+/* Runs as many tasks as stand in the queue now; what they post is left for the next turn, so that
+ * no task keeps descriptors and timers waiting. */
+static void tasks_run(struct loop *loop)
+{
+    struct loop_task *task;
+    lock_acquire(&loop->lock);
     unsigned left = loop->task_count;
     lock_release(&loop->lock);
     for (; left > 0 && (task = task_take(loop)) != NULL; left--)
         task->run(task->ctx);
+}
+
+/* True when there is nothing to do but to sleep: from then on a post writes to wake_fd. */
+static bool may_wait(struct loop *loop)
+{
+    lock_acquire(&loop->lock);
+    bool may = loop->is_waiting = loop->first == NULL;
+    lock_release(&loop->lock);
+    return may;
+}
+
+static void wait_over(struct loop *loop)
+{
+    lock_acquire(&loop->lock);
+    loop->is_waiting = false;
+    lock_release(&loop->lock);
 }
 
 void loop_post(struct loop *loop, struct loop_task *task)
@@ -150,8 +174,9 @@ void loop_post(struct loop *loop, struct loop_task *task)
         *loop->last = task;
         loop->last = &task->next;
         loop->task_count++;
-        must_wake = !loop->is_woken;
-        loop->is_woken = true;
+        /* A loop that is awake looks at its tasks before it sleeps: no system call then. */
+        must_wake = loop->is_waiting && !loop->is_woken;
+        loop->is_woken |= must_wake;
     }
     lock_release(&loop->lock);
     if (must_wake)
@@ -236,7 +261,9 @@ void loop_free(struct loop *loop)
 
 void loop_turn(struct loop *loop, int timeout_ms)
 {
-    int count = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, timeout_ms);
+    int count = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH,
+                           may_wait(loop) ? timeout_ms : 0);
+    wait_over(loop);
     loop->batch_count = count > 0 ? count : 0;
     for (int i = 0; i < loop->batch_count; i++) {
         struct loop_fd *watch = loop->batch[i].data.ptr;
@@ -244,6 +271,7 @@ void loop_turn(struct loop *loop, int timeout_ms)
             watch->ready(watch->ctx, loop->batch[i].events);
     }
     loop->batch_count = 0;
+    tasks_run(loop);
 }
 
 void loop_run(struct loop *loop)

@@ -41,7 +41,8 @@ void aio_free(struct aio *aio);
 const char *aio_name(const struct aio *aio);
 
 void aio_submit(struct aio *aio, struct aio_op *op);
-/* Starts what was submitted since the last call: one call to the kernel for all of it. */
+/* Starts what was submitted since the last call: one call to the kernel for all of it. Runs done()
+ * of what completed at once. */
 void aio_kick(struct aio *aio);
 /* Blocks until at least one operation has completed, and runs its done(). Something must be under
  * way. */

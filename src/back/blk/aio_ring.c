@@ -64,8 +64,12 @@ static void ring_submit(struct aio *aio, struct aio_op *op)
 static void ring_kick(struct aio *aio)
 {
     struct aio_ring *ring = container_of(aio, struct aio_ring, aio);
-    if (io_uring_sq_ready(&ring->ring) > 0 && io_uring_submit(&ring->ring) < 0)
+    if (io_uring_sq_ready(&ring->ring) == 0)
+        return;
+    if (io_uring_submit(&ring->ring) < 0)
         loop_post(aio->loop, &ring->retry);
+    /* What the page cache answers is complete by now: no need to wait for the loop to say so. */
+    ring_reap(ring);
 }
 
 static void on_retry(void *ctx)

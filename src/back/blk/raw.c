@@ -24,7 +24,7 @@
 #include "host/loop.h"
 
 enum {
-    RAW_SLOTS = 64,
+    RAW_SLOTS = 128,
     RAW_VECTORS = 128,
     RAW_BOUNCE_BYTES = 256 * 1024,
     RAW_BOUNCE_ALIGN = 4096,
