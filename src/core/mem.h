@@ -9,8 +9,8 @@
  * Each 4 KiB page has flags. MEM_DIRTY is set by every write (devices through mem_write and
  * mem_written, engines by their own means). MEM_CODE is set by an engine that has translated bytes
  * of the page; a write through this interface to such a page calls the engine's listener, so that
- * translations of bytes that a device overwrote are dropped. MEM_CACHED is the engine's own: a TLB may
- * hold a writable translation of the page.
+ * translations of bytes that a device overwrote are dropped. MEM_CACHED is the engine's own: a TLB
+ * may hold a writable translation of the page.
  */
 #ifndef CORE_MEM_H
 #define CORE_MEM_H

@@ -386,8 +386,8 @@ MUST_CHECK int cpu_set_state(struct cpu *cpu, const struct x86_state *state);
 /* Runs guest code until there is something for the machine to do; fills cpu->exit. An answer to the
  * last exit stands in cpu->exit.value (and msr_fault). Vector state is in cpu->xsave after. */
 void cpu_run(struct cpu *cpu);
-/* Runs one instruction, or delivers its fault, and leaves with EXIT_KICKED; no event from outside is
- * looked at, but for ATTENTION_FLUSH. An exit to the machine is answered by the next call. */
+/* Runs one instruction, or delivers its fault, and leaves with EXIT_KICKED; no event from outside
+ * is looked at, but for ATTENTION_FLUSH. An exit to the machine is answered by the next call. */
 void cpu_step(struct cpu *cpu);
 
 /* Asks something of a vCPU; any thread. */

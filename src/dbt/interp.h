@@ -9,7 +9,8 @@
 struct cpu;
 
 /* Executes the one instruction at cpu->rip; rflags is a full image before and after. True when the
- * next one in memory follows and nothing else is asked for. Faults and exits leave as from a handler. */
+ * next one in memory follows and nothing else is asked for. Faults and exits leave as from a
+ * handler. */
 bool interp_single(struct cpu *cpu);
 
 #endif

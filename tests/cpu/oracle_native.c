@@ -126,8 +126,8 @@ static void load_case(ucontext_t *context, const struct oracle_case *c)
 
 /* FS and the segment registers are still the case's when this is entered, and the flags' AC may be
  * set: nothing may be called or aligned wrongly before they are put right. */
-__attribute__((optimize("no-stack-protector"))) static void on_signal(int number, siginfo_t *info,
-                                                                      void *context)
+__attribute__((no_stack_protector)) static void on_signal(int number, siginfo_t *info,
+                                                          void *context)
 {
     u64 fs_base, gs_base;
     u16 ds, es, fs, gs;

@@ -42,9 +42,7 @@ EACH_CONDITION(JCC)
 #define JCC_ROW(name, condition) {fast_j##name##_32, fast_j##name##_64},
 static const op_run jcc_runs[16][2] = {EACH_CONDITION(JCC_ROW)};
 
-/* ---- the stack
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- the stack */
 
 /* RSP moves only after the store has not faulted. The slow way may ask to leave the block, and must
  * not do so before the op is done. */

@@ -116,9 +116,7 @@ static bool select_extend(struct op *op, const struct insn *insn)
     return op->run != NULL;
 }
 
-/* ---- LEA
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- LEA */
 
 OP(fast_lea_64)
 {
