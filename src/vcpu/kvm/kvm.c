@@ -329,6 +329,8 @@ static int create_vm(struct kvm_engine *kvm, struct err *err)
                        "this KVM lacks KVM_CAP_IMMEDIATE_EXIT: Linux 4.13 is needed");
     kvm->has_sregs2 = capability(kvm->kvm_fd, KVM_CAP_SREGS2) > 0;
     kvm->has_tsc_attr = capability(kvm->vm_fd, KVM_CAP_VCPU_ATTRIBUTES) > 0;
+    /* Else KVM raises #UD in user-mode code of the guest instead of asking us. */
+    enable(kvm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
     /* Pages that VMX without unrestricted guests runs real mode from; SVM ignores them. */
     kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
     kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)TSS_ADDRESS);

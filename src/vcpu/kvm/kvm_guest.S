@@ -145,6 +145,21 @@ guest guest_message_handler
     iretq
 guest guest_message_end
 
+/* Long mode: all of XCR0 that there is for AVX; then the size of its state by CPUID. */
+guest guest_xcr0
+    mov rax, cr4
+    or eax, 1 << 18
+    mov cr4, rax
+    xor ecx, ecx
+    xor edx, edx
+    mov eax, 7
+    xsetbv
+    mov eax, 0xd
+    xor ecx, ecx
+    cpuid
+    out 0xf4, al
+guest guest_xcr0_end
+
 guest guest_tsc_code
     rdtsc
     out 0xf4, al

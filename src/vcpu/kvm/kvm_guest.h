@@ -15,6 +15,7 @@ extern const u8 guest_spin[], guest_spin_end[];
 extern const u8 guest_smp[], guest_smp_end[];
 extern const u8 guest_ap[], guest_ap_end[];
 extern const u8 guest_message[], guest_message_handler[], guest_message_end[];
+extern const u8 guest_xcr0[], guest_xcr0_end[];
 extern const u8 guest_tsc_code[], guest_tsc_code_end[];
 extern const u8 guest_vector_mmio[], guest_vector_mmio_end[];
 

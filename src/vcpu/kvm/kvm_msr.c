@@ -17,7 +17,7 @@
 #include "vcpu/kvm/kvm_priv.h"
 #include "x86/msr.h"
 
-enum { TSC_CLOSE_DIVISOR = 4 }; /* of a second */
+enum { TSC_CLOSE_DIVISOR = 1 }; /* of a second, as in KVM's own rule for writes to the TSC */
 
 static const struct {
     u32 index;
@@ -202,14 +202,10 @@ void kvm_tsc_set(struct kvm_vcpu *kvm, u64 tsc)
     u64 close = clock_tsc_hz() / TSC_CLOSE_DIVISOR;
 
     lock_acquire(&engine->lock);
-    if (!engine->tsc_offset_known) {
-        kvm_tsc_follow(kvm);
-        engine->tsc_offset = kvm->vcpu.tsc_offset;
-        engine->tsc_offset_known = true;
-    }
-    if (offset - engine->tsc_offset + close <= 2 * close)
+    if (engine->tsc_offset_known && offset - engine->tsc_offset + close <= 2 * close)
         offset = engine->tsc_offset;
     engine->tsc_offset = offset;
+    engine->tsc_offset_known = true;
     lock_release(&engine->lock);
     kvm_tsc_follow(kvm);
     if (kvm->vcpu.tsc_offset == offset)

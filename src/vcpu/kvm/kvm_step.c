@@ -97,6 +97,11 @@ bool kvm_step_begin(struct kvm_vcpu *kvm)
     }
     kvm_state_get(kvm, &state);
     state.activity = X86_ACTIVE;
+    /* Where it cannot be told otherwise, KVM has made #UD pending for the instruction that it
+     * cannot do. */
+    if (state.event.pending && state.event.kind == X86_EVENT_EXCEPTION &&
+        state.event.vector == X86_UD)
+        state.event.pending = false;
     if (cpu_set_state(kvm->cpu, &state) < 0) {
         kvm_exit_fail(kvm, "KVM stopped at an instruction in a state that the interpreter refuses");
         return true;

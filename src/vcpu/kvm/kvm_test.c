@@ -332,10 +332,10 @@ static void test_time(void **unused)
     u64 offset = bench.vcpus[0]->tsc_offset;
     nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     bench_start_real(bench.vcpus[1]);
-    assert_true(bench.vcpus[1]->tsc_offset == offset);
+    assert_int_equal(bench.vcpus[1]->tsc_offset, offset);
     bench.vcpus[1]->ops->get(bench.vcpus[1], &state);
     assert_int_equal(bench.vcpus[1]->ops->set(bench.vcpus[1], &state), 0);
-    assert_true(bench.vcpus[1]->tsc_offset == offset);
+    assert_int_equal(bench.vcpus[1]->tsc_offset, offset);
     state.tsc = 1ull << 50; /* from a snapshot */
     assert_int_equal(bench.vcpus[0]->ops->set(bench.vcpus[0], &state), 0);
     bench.vcpus[0]->ops->get(bench.vcpus[0], &state);
@@ -349,6 +349,31 @@ static void test_time(void **unused)
     bench.vcpus[0]->ops->get(bench.vcpus[0], &state);
     u64 seen = state.gpr[X86_RDX] << 32 | state.gpr[X86_RAX];
     assert_in_range(bench_guest_tsc(NULL, 0) - seen, 0, clock_tsc_hz());
+}
+
+/* XSETBV reaches KVM, and CPUID follows it. QEMU's TCG does not intercept it for nested guests. */
+static void test_xcr0(void **unused)
+{
+    bench_need_kvm();
+    struct x86_state state;
+    struct cpuid_result leaf;
+
+    cpuid_lookup(&bench.model, 1, 0, &(struct cpuid_context){0}, &leaf);
+    if (!(leaf.ecx & 1 << 28)) {
+        print_message("skipped: this host shows no AVX to guests\n");
+        skip();
+    }
+    bench_load(CODE, guest_xcr0, guest_xcr0_end);
+    bench_start_long(bench.vcpus[0]);
+    bench_run(bench.vcpus[0]);
+    assert_int_equal(bench.vcpus[0]->exit.kind, EXIT_PORT_WRITE);
+    bench.vcpus[0]->ops->get(bench.vcpus[0], &state);
+    if (state.xcr0 == 1) {
+        print_message("skipped: this processor does not intercept XSETBV\n");
+        skip();
+    }
+    assert_int_equal(state.xcr0, 7);
+    assert_int_equal(state.gpr[X86_RBX], 832);
 }
 
 static void test_dirty_pages(void **unused)
@@ -436,6 +461,7 @@ int main(void)
         BOTH(test_state),
         BOTH(test_state_moves_a_running_guest),
         BOTH(test_time),
+        BOTH(test_xcr0),
         BOTH(test_dirty_pages),
         BOTH(test_vector_mmio),
         BOTH(test_interpreter_helps),

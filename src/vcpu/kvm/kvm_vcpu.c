@@ -21,6 +21,8 @@
 #include "vcpu/kvm/kvm_priv.h"
 #include "x86/cpuid.h"
 
+enum { LEAF_TSC = 0x15, LEAF_FREQUENCY = 0x16, LEAF_HYPERVISOR_TSC = 0x40000010 };
+
 /* ---- events for the guest
  * ------------------------------------------------------------------------ */
 
@@ -188,6 +190,23 @@ static void vcpu_free_kvm(struct vcpu *vcpu)
     alloc_free(kvm);
 }
 
+/* KVM knows the rate of the guest's TSC better than a short measurement does. */
+static void set_tsc_rate(struct kvm_vcpu *kvm, struct kvm_cpuid_entry2 *entry)
+{
+    int khz = kvm_ioctl(kvm->fd, KVM_GET_TSC_KHZ, NULL);
+
+    if (khz <= 0)
+        return;
+    if (entry->function == LEAF_TSC && entry->ecx != 0) { /* the crystal's rate, in Hz */
+        entry->eax = entry->ecx / 1000;
+        entry->ebx = (u32)khz;
+    }
+    if (entry->function == LEAF_FREQUENCY && entry->eax != 0)
+        entry->eax = (u32)khz / 1000;
+    if (entry->function == LEAF_HYPERVISOR_TSC && entry->eax != 0)
+        entry->eax = (u32)khz;
+}
+
 static int set_cpuid(struct kvm_vcpu *kvm, struct err *err)
 {
     const struct cpuid_model *model = kvm->engine->engine.cpuid;
@@ -207,6 +226,7 @@ static int set_cpuid(struct kvm_vcpu *kvm, struct err *err)
             .ebx = entry.ebx,
             .ecx = entry.ecx,
             .edx = entry.edx};
+        set_tsc_rate(kvm, &list.entries[i]);
     }
     int r = kvm_ioctl(kvm->fd, KVM_SET_CPUID2, &list);
     if (r < 0)
