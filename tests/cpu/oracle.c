@@ -2,12 +2,13 @@
  * tests/cpu/oracle.c - the CPU oracle's program.
  *
  * usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] [--case N] [--coverage]
- *        [--translate]
+ *        [--translate] [--seconds N]
  *
  * Makes ROUNDS cases of every descriptor of the decoder's table and SEQUENCES cases of several
  * instructions, runs each on the processor and in the interpreter, and compares. Prints the number
  * of cases, how many opcodes ran to their end at least once, and each kind of difference with its
- * first case; --case N repeats one and shows all its state. Exits 1 if anything differs.
+ * first case; --case N repeats one and shows all its state; --seconds N goes on with further seeds
+ * until N seconds have passed. Exits 1 if anything differs.
  *
  * Case numbers: descriptor * 2^32 + round; sequences have 2^63 set.
  */
@@ -16,12 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SEQUENCE_BIT (1ull << 63)
 
 static struct {
     u64 seed;
-    unsigned long rounds, sequences;
+    unsigned long rounds, sequences, seconds;
     const char *only;
     u64 one;
     bool has_one, coverage, translate;
@@ -151,6 +153,8 @@ static bool parse(int argc, char **argv)
             options.rounds = strtoul(argv[++i], NULL, 0);
         else if (has_value && strcmp(argv[i], "--sequences") == 0)
             options.sequences = strtoul(argv[++i], NULL, 0);
+        else if (has_value && strcmp(argv[i], "--seconds") == 0)
+            options.seconds = strtoul(argv[++i], NULL, 0);
         else if (has_value && strcmp(argv[i], "--only") == 0)
             options.only = argv[++i];
         else if (has_value && strcmp(argv[i], "--case") == 0) {
@@ -167,7 +171,7 @@ int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
         fprintf(stderr, "usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] "
-                        "[--case N] [--coverage] [--translate]\n");
+                        "[--case N] [--coverage] [--translate] [--seconds N]\n");
         return 2;
     }
     runs = calloc(insn_desc_count, sizeof(*runs));
@@ -182,7 +186,12 @@ int main(int argc, char **argv)
         add_case(&insn_descs[(options.one >> 32) % insn_desc_count], options.one);
         flush_batch();
     } else {
-        run_all();
+        time_t end = time(NULL) + (time_t)options.seconds;
+        do {
+            run_all();
+            options.seed++;
+        } while (time(NULL) < end);
+        options.seed--;
         print_coverage();
     }
     unsigned kinds = oracle_report();
