@@ -148,6 +148,8 @@ static int run_checked(const struct run_args *args, struct err *err)
         plan.has_console = false;
         return run_command(&plan, args, err);
     }
+    if (plan.has_console && isatty(STDIN_FILENO) == 1)
+        fprintf(stderr, "starting %s; ^] leaves and ends it\n", plan.name);
     result = vm_exec(&plan, err);
     return result == -EINVAL ? EXIT_STATUS_ARGUMENT : EXIT_STATUS_HOST;
 }
