@@ -31,12 +31,14 @@ def vm(script, modules=(), append='console=ttyS0', **config):
 
 
 def test_prints_and_powers_off():
+    """A kernel that finds everything in order says nothing at warning level or above. (That a timer's
+    interrupt came late is the fault of a busy host.)"""
     script = '''
 echo "UNAME $(uname -sm)"; echo "CPUS $(nproc)"; echo "ARGS $(cat /proc/cmdline)"
 echo "MEMORY $(grep MemTotal /proc/meminfo)"
 read -r line; echo "LINE <$line>"
-dmesg -r | grep -E '^<[0-4]>' | grep -vE "$KNOWN" | sed 's/^/COMPLAINT /'
-'''.replace('$KNOWN', '|'.join(KNOWN_COMPLAINTS))
+dmesg -r | grep -E '^<[0-4]>' | grep -v 'hrtimer: interrupt took' | sed 's/^/COMPLAINT /'
+'''
     with vm(script, append='console=ttyS0 hello=world') as machine:
         machine.expect(r'UNAME Linux x86_64', BOOT_SECONDS)
         machine.expect(r'CPUS 1\b')
@@ -49,13 +51,21 @@ dmesg -r | grep -E '^<[0-4]>' | grep -vE "$KNOWN" | sed 's/^/COMPLAINT /'
         check(not complaints, f'the kernel complains: {complaints}')
 
 
-# What this kernel says at warning level or above under any hypervisor without a TPM and without DMI.
-KNOWN_COMPLAINTS = (
-    'DMI not present', 'PCI: System does not support PCI', 'ima: No TPM chip', 'No iBFT detected',
-    'Spectre', 'MDS', 'unchecked MSR', 'i8042: PNP', 'PCI: Fatal: No config space',
-    'acpi PNP0A08:00: fail to add MMCONFIG', 'uses ancient SCSI ioctl', 'urandom warning',
-    'platform regulatory', 'nokaslr', 'x86/cpu: SGX disabled', 'crng', 'device-mapper',
-    'Unknown kernel command line parameters', 'hello=world', 'systemd', 'hrtimer: interrupt took')
+def test_plain_kernel_large_memory():
+    """Debian's kernel for real machines, RAM above 4 GiB, an initrd that no RAM below 2 GiB holds."""
+    plain = guest.Kernel('linux-image-amd64')
+    image = guest.initramfs(scratch / 'initramfs', '''
+echo "CPUS $(nproc)"; echo "MEMORY $(sed -n 's/MemTotal: *//p' /proc/meminfo)"
+dd if=/dev/zero of=/tmp/fill bs=1M count=256 2>/dev/null && echo "FILLED $(stat -c %s /tmp/fill)"
+''')
+    with Vm({'kernel': plain.image, 'initrd': image, 'cpus': 4,
+             'memory_bytes': 5 << 30}) as machine:
+        machine.expect(r'CPUS 4\b', BOOT_SECONDS)
+        found = int(machine.expect(r'MEMORY (\d+) kB', STEP_SECONDS).group(1))
+        check(found > 4.5 * MIB, f'the guest sees {found} KiB of 5 GiB')
+        machine.expect(r'FILLED 268435456', STEP_SECONDS)
+        machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
 
 
 def test_two_cpus_reboot():
