@@ -19,6 +19,7 @@
 
 enum { QUEUE_SIZE = 256, REQUESTS_MAX = 256, HEADER_BYTES = 16, RANGE_BYTES = 16, ID_BYTES = 20 };
 enum { SECTOR_BYTES = 512, SEGMENT_COUNT_MAX = CHAIN_SEGMENTS_MAX - 2 };
+enum { MEMORY_RETRY_NS = 20000000 };
 enum { RANGE_SECTORS_MAX = 1 << 22, RANGE_F_UNMAP = 1 }; /* 2 GiB in one discard or write-zeroes */
 
 enum blk_feature { /* bit numbers */
@@ -288,6 +289,16 @@ static void request_start(struct request *request)
     blk_submit(disk->blk, req);
 }
 
+/* QUEUE goes on when a request comes back; when none is out, the host has no memory: later. */
+static void starve(struct virtio_blk *disk, unsigned queue)
+{
+    struct virtio_dev *vdev = &disk->vdev;
+    if (vdev->busy_count > 0)
+        disk->starved_queues |= 1u << queue;
+    else
+        virtio_notify_at(vdev, queue, vm_clock_now(vdev->wiring.clock) + MEMORY_RETRY_NS);
+}
+
 static void blk_notify(struct virtio_dev *vdev, unsigned queue)
 {
     struct virtio_blk *disk = disk_of(vdev);
@@ -295,7 +306,7 @@ static void blk_notify(struct virtio_dev *vdev, unsigned queue)
     for (;;) {
         struct request *request = request_take(disk);
         if (request == NULL) {
-            disk->starved_queues |= 1u << queue;
+            starve(disk, queue);
             break;
         }
         if (!virtq_pop(vq, &request->chain)) {

@@ -229,6 +229,48 @@ static void swap_descriptors(struct driver *driver)
         driver_desc(driver, driver->rings[0].desc, i, &evil, DESC_NEXT, 0xffff);
 }
 
+static void test_buffer_in_two_slots(void **state)
+{
+    /* More RAM is plugged in right behind the first: the ring is found again, and a buffer may lie
+     * across the border. A gap behind that one may not be crossed. */
+    struct rig *rig = rig_new(RING_FEATURES);
+    u8 *more = alloc_zero(MEM_PAGE_BYTES);
+    assert_int_equal(mem_add(&rig->driver.mem, DRIVER_RAM_BYTES, MEM_PAGE_BYTES, more, false), 0);
+    struct driver_segment across[] = {{rig->from, 30, false}, {DRIVER_RAM_BYTES - 10, 30, true}};
+    u16 head = driver_post(&rig->driver, 0, across, 2);
+    driver_kick(&rig->driver, 0);
+    expect_used(rig, head, 30);
+    const u8 *from = driver_at(&rig->driver, rig->from);
+    assert_memory_equal(driver_at(&rig->driver, DRIVER_RAM_BYTES - 10), from, 10);
+    assert_memory_equal(more, from + 10, 20);
+    assert_true(mem_flag_set(&rig->driver.mem, DRIVER_RAM_BYTES, MEM_DIRTY));
+    struct driver_segment beyond = {DRIVER_RAM_BYTES + MEM_PAGE_BYTES - 1, 2, true};
+    driver_post(&rig->driver, 0, &beyond, 1);
+    driver_kick(&rig->driver, 0);
+    assert_int_equal(driver_status(&rig->driver), 15 | VIRTIO_STATUS_NEEDS_RESET);
+    rig_free(rig);
+    alloc_free(more);
+}
+
+static void test_rom(void **state)
+{
+    /* ROM can be sent from, not written to, and no ring can be in it. */
+    struct rig *rig = rig_new(RING_FEATURES);
+    u8 *rom = alloc_zero(MEM_PAGE_BYTES);
+    assert_int_equal(mem_add(&rig->driver.mem, DRIVER_RAM_BYTES, MEM_PAGE_BYTES, rom, true), 0);
+    struct driver_segment good[] = {{DRIVER_RAM_BYTES, 8, false}, {rig->to, 8, true}};
+    u16 head = driver_post(&rig->driver, 0, good, 2);
+    driver_kick(&rig->driver, 0);
+    expect_used(rig, head, 8);
+    struct driver_segment bad[] = {{rig->from, 8, false}, {DRIVER_RAM_BYTES, 8, true}};
+    driver_post(&rig->driver, 0, bad, 2);
+    driver_kick(&rig->driver, 0);
+    expect_broken(rig);
+    assert_int_equal(rom[0], 0);
+    rig_free(rig);
+    alloc_free(rom);
+}
+
 static void test_double_fetch(void **state)
 {
     struct rig *rig = rig_new(RING_FEATURES);
@@ -252,6 +294,8 @@ int main(void)
         cmocka_unit_test(test_bad_indexes),
         cmocka_unit_test(test_same_head_again),
         cmocka_unit_test(test_rings_in_bad_places),
+        cmocka_unit_test(test_buffer_in_two_slots),
+        cmocka_unit_test(test_rom),
         cmocka_unit_test(test_double_fetch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
