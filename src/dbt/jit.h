@@ -43,9 +43,6 @@ bool jit_usable(const struct cpu *cpu);
  * then it returns true. Leaves through cpu_raise and cpu_exit as handlers do. */
 bool jit_run(struct cpu *cpu);
 
-/* The MMU says that mappings have changed: any flush, any CR3 switch. */
-void jit_mappings_changed(struct cpu *cpu);
-
 /* For the signal handler: TRAP (a vector), the accessed ADDRESS, and pointers to the interrupted
  * RIP, RSP and R9. True when the trap was translated code's: the context is changed so that it goes
  * on. */

@@ -279,7 +279,7 @@ struct block *block_get(struct cpu *cpu, gva_t linear, unsigned mode)
         block->next = *bucket;
         *bucket = block;
     }
-    cache->slots[block_slot_index(linear)] = (struct block_slot){
+    cache->slots[block_slot_index(linear, mode)] = (struct block_slot){
         linear, block_stamp(cpu, linear, mode), block};
     return block;
 }

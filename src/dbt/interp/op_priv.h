@@ -99,14 +99,25 @@ struct block_cache {
     size_t arena_used;
 };
 
-static inline unsigned block_slot_index(gva_t linear)
+static inline unsigned block_slot_index(gva_t linear, unsigned mode)
 {
-    return (unsigned)(linear ^ linear >> 14) & (BLOCK_SLOTS - 1);
+    return (unsigned)(linear ^ linear >> 14 ^ mode << 8) & (BLOCK_SLOTS - 1);
 }
 
 static inline u64 block_stamp(const struct cpu *cpu, gva_t linear, unsigned mode)
 {
     return cpu->tlb.fetch_epoch[linear >> 63] << 8 | mode;
+}
+
+/* The same as block_get, after a look at where the block was found last. */
+static inline const struct block *block_find(struct cpu *cpu, gva_t linear, unsigned mode)
+{
+    const struct block_slot *slot = &cpu->blocks->slots[block_slot_index(linear, mode)];
+    const struct block *block = slot->block;
+    if (unlikely(slot->linear != linear || slot->stamp != block_stamp(cpu, linear, mode) ||
+                 __atomic_load_n(block->generation, __ATOMIC_RELAXED) != block->generation_seen))
+        block = block_get(cpu, linear, mode);
+    return block;
 }
 
 /* Makes OP, whose positions are filled, run INSN. FULL is room for the instruction in full; where

@@ -167,7 +167,7 @@ static void step(struct cpu *cpu)
 
 bool interp_single(struct cpu *cpu)
 {
-    const struct block *block = block_get(cpu, cpu->rip, cpu->block_mode | BLOCK_SINGLE);
+    const struct block *block = block_find(cpu, cpu->rip, cpu->block_mode | BLOCK_SINGLE);
     u64 next_rip = cpu->rip + block->bytes;
     cpu->leave_block = false;
     cpu->gpr[OP_RIP] = cpu->rip;
@@ -208,7 +208,6 @@ static bool look_closer(struct cpu *cpu)
 
 void run_blocks(struct cpu *cpu)
 {
-    struct block_slot *slots = cpu->blocks->slots;
     for (;;) {
         if (unlikely(__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) | cpu->special)) {
             flags_to_rflags(cpu);
@@ -227,13 +226,7 @@ void run_blocks(struct cpu *cpu)
         gva_t linear = cpu->rip;
         if (unlikely(cpu->code_bytes != 8))
             linear = (u32)(linear + cpu->code_base);
-        const struct block_slot *slot = &slots[block_slot_index(linear)];
-        const struct block *block = slot->block;
-        if (unlikely(slot->linear != linear ||
-                     slot->stamp != block_stamp(cpu, linear, cpu->block_mode) ||
-                     __atomic_load_n(block->generation, __ATOMIC_RELAXED) !=
-                         block->generation_seen))
-            block = block_get(cpu, linear, cpu->block_mode);
+        const struct block *block = block_find(cpu, linear, cpu->block_mode);
         if (unlikely((cpu->block_mode & (BLOCK_CODE_BYTES | BLOCK_FLAT)) < 8 &&
                      cpu->rip + block->bytes - 1 > cpu->seg[X86_CS].limit)) {
             flags_to_rflags(cpu);

@@ -73,21 +73,25 @@ u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page)
     return number;
 }
 
-void jit_reset_stacks(struct cpu *cpu)
+static void stack_reset(struct jit *jit, unsigned privilege)
 {
-    struct jit *jit = cpu->jit;
-    for (unsigned i = 0; i < PRIVILEGE_COUNT; i++) {
-        u8 *top = jit->memory.stacks[i] + jit->memory.stack_bytes - 8;
-        store_le64(top, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
-        jit->return_stack[i] = (u64)(uintptr_t)top;
-    }
+    u8 *top = jit->memory.stacks[privilege] + jit->memory.stack_bytes - 8;
+    store_le64(top, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
+    jit->return_stack[privilege] = (u64)(uintptr_t)top;
     jit->stacks_reset = true;
 }
 
-static void guards_clear(struct cpu *cpu)
+void jit_reset_stacks(struct cpu *cpu)
 {
-    for (unsigned i = 0; i < CPU_JIT_GUARDS; i++)
-        cpu->jit_tables.page_guard[i] = 0;
+    for (unsigned i = 0; i < PRIVILEGE_COUNT; i++)
+        stack_reset(cpu->jit, i);
+}
+
+static void guards_clear(struct cpu *cpu, unsigned half)
+{
+    u32 *guards = cpu->jit_tables.page_guard + half * (CPU_JIT_GUARDS / 2);
+    for (unsigned i = 0; i < CPU_JIT_GUARDS / 2; i++)
+        guards[i] = 0;
 }
 
 void jit_flush(struct cpu *cpu)
@@ -106,7 +110,10 @@ void jit_flush(struct cpu *cpu)
     if (jit->page_number > INT32_MAX / 2)
         jit->page_number = 1;
     jit->flush_count++;
-    guards_clear(cpu);
+    jit->slot_age++;
+    jit->low_kernel_code = false;
+    guards_clear(cpu, 0);
+    guards_clear(cpu, 1);
     jit_reset_stacks(cpu);
 }
 
@@ -119,6 +126,7 @@ static void page_forget(struct cpu *cpu, u32 number)
     for (u32 block = page->blocks; block != JIT_NONE; block = jit->blocks[block].next_in_page)
         unregister(jit, block);
     page->blocks = JIT_NONE;
+    jit->slot_age++;
     jit_reset_stacks(cpu);
 }
 
@@ -143,10 +151,21 @@ void jit_follow_code_writes(struct cpu *cpu)
     }
 }
 
-void jit_mappings_changed(struct cpu *cpu)
+void jit_follow_mappings(struct cpu *cpu)
 {
-    guards_clear(cpu);
-    jit_reset_stacks(cpu);
+    struct jit *jit = cpu->jit;
+    bool low = jit->fetch_epoch_seen[0] != cpu->tlb.fetch_epoch[0];
+    bool high = jit->fetch_epoch_seen[1] != cpu->tlb.fetch_epoch[1];
+    for (unsigned half = 0; half < 2; half++) {
+        if (jit->fetch_epoch_seen[half] == cpu->tlb.fetch_epoch[half])
+            continue;
+        jit->fetch_epoch_seen[half] = cpu->tlb.fetch_epoch[half];
+        guards_clear(cpu, half);
+    }
+    if (high || (low && jit->low_kernel_code))
+        jit_reset_stacks(cpu);
+    else if (low)
+        stack_reset(jit, PRIVILEGE_USER);
 }
 
 static void jit_free(struct jit *jit)
@@ -158,6 +177,7 @@ static void jit_free(struct jit *jit)
     alloc_free(jit->exits);
     alloc_free(jit->traps);
     alloc_free(jit->draft);
+    alloc_free(jit->slots);
     alloc_free(jit);
 }
 
@@ -174,8 +194,9 @@ int jit_init(struct cpu *cpu, const struct jit_memory *memory)
     jit->exits = new0_array(struct jit_exit, JIT_EXITS);
     jit->traps = new0_array(struct jit_trap_site, JIT_TRAPS);
     jit->draft = new0(struct draft);
+    jit->slots = new0_array(struct jit_slot, JIT_SLOTS);
     bool whole = jit->blocks && jit->hash && jit->pages && jit->page_hash && jit->exits &&
-                 jit->traps && jit->draft;
+                 jit->traps && jit->draft && jit->slots;
     int result = !whole ? -ENOMEM : memory->bytes < 4 * JIT_BLOCK_BYTES ? -EINVAL : 0;
     if (result == 0 && !jit_make_stubs(jit))
         result = -EINVAL;

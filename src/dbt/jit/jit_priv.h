@@ -102,6 +102,14 @@ struct jit_trap_site {
     u32 meta;
 };
 
+/* What the dispatch loop found lately: the block for a RIP, in the mode and mappings of STAMP. */
+struct jit_slot {
+    u64 rip;
+    u64 stamp;
+    u32 block;
+};
+enum { JIT_SLOTS = 1 << 12 };
+
 struct jit {
     struct jit_memory memory;
     u32 used;      /* bytes of code memory in use */
@@ -118,12 +126,15 @@ struct jit {
     struct jit_exit *exits;
     u32 exit_count;
     struct draft *draft; /* owned: the block being made */
+    struct jit_slot *slots;
+    u64 slot_age; /* counts what makes slots stale besides changed mappings */
     struct jit_trap_site *traps;
     u32 trap_count;
     u64 return_stack[PRIVILEGE_COUNT]; /* the host RSP of each, while not in use */
     u32 code_log_seen;                 /* how much of the group's log of overwritten code */
-    u64 fetch_epoch_seen;
-    bool stacks_reset; /* the return stacks were emptied: do not go back to code */
+    u64 fetch_epoch_seen[2];           /* of the lower and the upper half of the address space */
+    bool low_kernel_code; /* code of the lower half was translated for kernel privilege */
+    bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
     u64 flush_count, translated_insns, translated_blocks, invalidated_blocks;
     u64 interpret_count, lookup_count, link_count;
 };
@@ -167,6 +178,8 @@ u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page);
 void jit_flush(struct cpu *cpu);
 /* Follows the group's log of overwritten code. */
 void jit_follow_code_writes(struct cpu *cpu);
+/* Follows the MMU's changes of mappings: guards and return stacks. */
+void jit_follow_mappings(struct cpu *cpu);
 /* Empties the return stacks. */
 void jit_reset_stacks(struct cpu *cpu);
 
@@ -178,10 +191,17 @@ u64 jit_interpret(struct cpu *cpu, u32 meta);
 enum jit_mode_bit { MODE_PRIVILEGE = 3, MODE_X87 = 4, MODE_SSE = 8, MODE_AVX = 16 };
 u8 jit_mode(const struct cpu *cpu);
 
+/* Guards of the lower half of the address space come first, then those of the upper half. */
+static inline unsigned jit_guard_index(u64 virtual_page)
+{
+    unsigned half = CPU_JIT_GUARDS / 2;
+    return (unsigned)(virtual_page % half) + (virtual_page >> 51 ? half : 0);
+}
+
 /* The state displacement of the guard of a virtual page. */
 static inline s32 jit_guard_at(u64 virtual_page)
 {
-    return STATE_AT(jit_tables.page_guard) + (s32)(virtual_page % CPU_JIT_GUARDS) * 4;
+    return STATE_AT(jit_tables.page_guard) + (s32)jit_guard_index(virtual_page) * 4;
 }
 
 #endif

@@ -34,12 +34,9 @@ bool jit_usable(const struct cpu *cpu)
 /* Follows what the MMU has done since the last look. */
 static void follow_changes(struct cpu *cpu)
 {
-    struct jit *jit = cpu->jit;
-    u64 epochs = cpu->tlb.fetch_epoch[0] + cpu->tlb.fetch_epoch[1]; /* both only count up */
-    if (jit->fetch_epoch_seen != epochs) {
-        jit->fetch_epoch_seen = epochs;
-        jit_mappings_changed(cpu);
-    }
+    const u64 *seen = cpu->jit->fetch_epoch_seen, *now = cpu->tlb.fetch_epoch;
+    if (seen[0] != now[0] || seen[1] != now[1])
+        jit_follow_mappings(cpu);
     jit_follow_code_writes(cpu);
 }
 
@@ -87,8 +84,26 @@ static u32 block_at_rip(struct cpu *cpu)
         if (number == JIT_NONE)
             return JIT_NONE;
     }
+    return number;
+}
+
+/* The same, after a look at what was found lately. */
+static u32 block_now(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    u64 rip = cpu->rip;
+    struct jit_slot *slot = &jit->slots[(rip ^ rip >> 12) % JIT_SLOTS];
+    u64 stamp = (cpu->tlb.fetch_epoch[rip >> 63] + jit->slot_age) << 8 | jit_mode(cpu);
+    u32 number = slot->block;
+    if (slot->rip != rip || slot->stamp != stamp) {
+        number = block_at_rip(cpu);
+        if (number == JIT_NONE)
+            return JIT_NONE;
+        stamp = (cpu->tlb.fetch_epoch[rip >> 63] + jit->slot_age) << 8 | jit_mode(cpu);
+        *slot = (struct jit_slot){rip, stamp, number};
+    }
     const struct code_page *page = &jit->pages[jit->blocks[number].page];
-    cpu->jit_tables.page_guard[page->virtual_page % CPU_JIT_GUARDS] = page->number;
+    cpu->jit_tables.page_guard[jit_guard_index(page->virtual_page)] = page->number;
     return number;
 }
 
@@ -136,7 +151,7 @@ bool jit_run(struct cpu *cpu)
         follow_changes(cpu);
         if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
             return false;
-        u32 number = block_at_rip(cpu);
+        u32 number = block_now(cpu);
         if (number == JIT_NONE)
             return true;
         if (jit->flush_count == flush_count)

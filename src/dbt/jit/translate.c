@@ -88,6 +88,8 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
                                                     .exits = draft->exits,
                                                     .mode = draft->mode,
                                                     .has_live_flags = draft->insns[0].live_before};
+    if (cpu->rip >> 63 == 0 && draft->privilege != PRIVILEGE_USER)
+        jit->low_kernel_code = true;
     jit->block_count++;
     jit->used = jit_offset(jit, draft->out.at);
     jit->translated_blocks++;
