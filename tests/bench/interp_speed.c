@@ -12,7 +12,7 @@
 #include "dbt/interp/interp_test.h"
 
 #define GUEST \
-    __attribute__((section("guest_text"), noinline, noclone, used, target("general-regs-only")))
+    __attribute__((section("guest_text"), noinline, used, target("general-regs-only")))
 #define EXTERN_GUEST extern const u8
 
 EXTERN_GUEST __start_guest_text[], __stop_guest_text[];
