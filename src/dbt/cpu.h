@@ -54,7 +54,7 @@ enum cpu_privilege {
 struct cpu_tlb_entry {
     u64 read_tag, write_tag;
     u8 *host; /* of the page */
-    u64 gpa; /* of the page; its low bits are enum walk_flag of mmu/walk_priv.h */
+    u64 gpa;  /* of the page; its low bits are enum walk_flag of mmu/walk_priv.h */
 };
 
 /* A walk's result, for all privileges; tag is page number and address-space number
@@ -167,7 +167,7 @@ struct cpu {
     /* jit/: the C stack and the return stack while the other is in use, and two spilled registers.
      */
     u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
-    u32 special;                    /* enum cpu_special */
+    u32 special; /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
     u8 stack_bytes;        /* 2, 4 or 8 */
@@ -375,6 +375,11 @@ void cpu_group_init(struct cpu_group *group, struct mem *mem, const struct cpuid
 /* Bytes at GPA were written by somebody who is not a vCPU: mem.code_written's target, with GROUP as
  * context. Any thread. */
 void cpu_group_code_written(void *group, gpa_t gpa, u64 bytes);
+
+/* From its return on, every write marks its page dirty, also one that was marked before: called
+ * after somebody has cleared marks, and before he reads the pages that had them. Waits until all
+ * vCPUs have stood still for a moment. Not from a vCPU's thread that runs. */
+void cpu_group_dirty_sync(struct cpu_group *group);
 
 /* Prepares CPU (zeroed memory) as member INDEX of GROUP; state is that after reset. -ENOMEM. */
 MUST_CHECK int cpu_init(struct cpu *cpu, struct cpu_group *group, unsigned index);

@@ -63,7 +63,9 @@ struct engine_ops {
     struct vcpu *(*vcpu_new)(struct engine *engine, unsigned index, struct err *err);
     /* Memory slots changed; no vCPU runs. */
     int (*memory_changed)(struct engine *engine, struct err *err);
-    /* Moves what the engine knows of written pages into MEM_DIRTY flags. Any thread. */
+    /* Brings MEM_DIRTY up to date with what the engine knows of written pages. Who collects them
+     * clears the flags he finds, calls this, and then reads the pages: each write is in what he
+     * reads or marks its page again. Any thread but a running vCPU's. */
     void (*dirty_sync)(struct engine *engine);
     /* in_kernel_lapic only: delivers a message. Any thread. */
     void (*msi)(struct engine *engine, u64 address, u32 data);

@@ -98,8 +98,8 @@ struct source {
 static void source_copy(struct source *source, gpa_t gpa, unsigned bytes)
 {
     struct mem_slot *slot = mem_slot_find(source->cpu->mem, gpa);
-    if (slot == NULL)
-        cpu_fail(source->cpu, "the guest runs code at an address where there is no memory");
+    if (slot == NULL) /* no memory: all ones, which is no instruction */
+        cpu_raise(source->cpu, X86_UD);
     const volatile u8 *host = slot->host + (gpa - slot->base);
     for (unsigned i = 0; i < bytes; i++)
         source->bytes[source->available++] = host[i];

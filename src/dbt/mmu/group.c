@@ -55,16 +55,12 @@ void cpu_group_exit(struct cpu *cpu)
     __atomic_store_n(&cpu->running, 0, __ATOMIC_SEQ_CST);
 }
 
-void cpu_group_pause(struct cpu *cpu)
+/* Waits until every vCPU but SELF (may be NULL) stands still; the lock is held. */
+static void others_stop(struct cpu_group *group, const struct cpu *self)
 {
-    struct cpu_group *group = cpu->group;
-    __atomic_store_n(&cpu->running, 0, __ATOMIC_SEQ_CST);
-    lock_acquire(&group->lock);
-    __atomic_store_n(&group->pausing, 1, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&cpu->running, 1, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < group->cpu_count; i++) {
         struct cpu *other = group->cpus[i];
-        if (other == NULL || other == cpu)
+        if (other == NULL || other == self)
             continue;
         cpu_request(other, ATTENTION_PAUSE);
         while (__atomic_load_n(&other->running, __ATOMIC_SEQ_CST))
@@ -72,8 +68,35 @@ void cpu_group_pause(struct cpu *cpu)
     }
 }
 
+static void others_go(struct cpu_group *group)
+{
+    __atomic_store_n(&group->pausing, 0, __ATOMIC_SEQ_CST);
+    lock_release(&group->lock);
+}
+
+void cpu_group_pause(struct cpu *cpu)
+{
+    struct cpu_group *group = cpu->group;
+    __atomic_store_n(&cpu->running, 0, __ATOMIC_SEQ_CST);
+    lock_acquire(&group->lock);
+    __atomic_store_n(&group->pausing, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&cpu->running, 1, __ATOMIC_SEQ_CST);
+    others_stop(group, cpu);
+}
+
 void cpu_group_resume(struct cpu *cpu)
 {
-    __atomic_store_n(&cpu->group->pausing, 0, __ATOMIC_SEQ_CST);
-    lock_release(&cpu->group->lock);
+    others_go(cpu->group);
+}
+
+void cpu_group_dirty_sync(struct cpu_group *group)
+{
+    lock_acquire(&group->lock);
+    __atomic_store_n(&group->pausing, 1, __ATOMIC_SEQ_CST);
+    others_stop(group, NULL);
+    for (unsigned i = 0; i < group->cpu_count; i++) {
+        if (group->cpus[i])
+            tlb_drop_writes(group->cpus[i]);
+    }
+    others_go(group);
 }

@@ -89,6 +89,14 @@ static void entries_flush(struct cpu *cpu, bool global_too)
     tlb->journal_count = 0;
 }
 
+void tlb_drop_writes(struct cpu *cpu)
+{
+    for (unsigned at = 0; at < PRIVILEGE_COUNT * CPU_TLB_ENTRIES; at++) {
+        struct cpu_tlb_entry *entry = &cpu->tlb.entries[0][0] + at;
+        __atomic_store_n(&entry->write_tag, tlb_no_tag(at % CPU_TLB_ENTRIES), __ATOMIC_RELAXED);
+    }
+}
+
 static void fetch_epoch_next(struct cpu *cpu, bool upper)
 {
     cpu->tlb.fetch_epoch[upper]++;

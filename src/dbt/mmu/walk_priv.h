@@ -38,6 +38,9 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
 /* Empties everything; the caller need not have a valid TLB before. */
 void tlb_reset(struct cpu *cpu);
 
+/* Makes each page's next write look at the page's flags again. The vCPU stands still. */
+void tlb_drop_writes(struct cpu *cpu);
+
 /* Bytes of guest RAM at GPA, within one page, were just written by CPU itself although the page
  * holds decoded code. */
 void code_page_written(struct cpu *cpu, gpa_t gpa, size_t bytes);

@@ -175,9 +175,9 @@ static int dbt_memory_changed(struct engine *engine, struct err *err)
     return 0;
 }
 
-/* The library marks pages as it writes them. */
 static void dbt_dirty_sync(struct engine *engine)
 {
+    cpu_group_dirty_sync(&container_of(engine, struct dbt_engine, engine)->group);
 }
 
 static void dbt_free(struct engine *engine)
