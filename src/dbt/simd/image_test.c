@@ -74,14 +74,14 @@ static void image_normalize(const struct code *code, u8 *image)
         store_le32(image + IMAGE_MXCSR_MASK, MXCSR_VALID);
 }
 
-static bool code_agrees(const struct code *code, struct rig_regs *before)
+static bool code_agrees_once(const struct code *code, struct rig_regs *before, const u8 *memory)
 {
-    static u8 memory[AREA_BYTES], native_image[AREA_BYTES];
+    static u8 native_image[AREA_BYTES];
     u8 *image = rig_memory + IMAGE_AT;
     struct rig_regs native, simd;
 
     before->gpr[X86_RBX] = (u64)(uintptr_t)image;
-    memcpy(memory, image, AREA_BYTES);
+    memcpy(image, memory, AREA_BYTES);
     native = *before;
     rig_native(code->bytes, code->count, &native);
     memcpy(native_image, image, AREA_BYTES);
@@ -98,6 +98,20 @@ static bool code_agrees(const struct code *code, struct rig_regs *before)
     }
     return bytes_agree(code->name, "register", native.xsave, simd.xsave, sizeof(simd.xsave)) &&
            bytes_agree(code->name, "memory", native_image, image, AREA_BYTES);
+}
+
+/* Whether a component that holds its initial values counts as in use changes when the host switches
+ * threads right then, so a difference counts only when it comes again. */
+static bool code_agrees(const struct code *code, struct rig_regs *before)
+{
+    static u8 memory[AREA_BYTES];
+
+    memcpy(memory, rig_memory + IMAGE_AT, AREA_BYTES);
+    for (unsigned i = 0; i < 4; i++) {
+        if (code_agrees_once(code, before, memory))
+            return true;
+    }
+    return false;
 }
 
 static void random_components(struct rig_regs *regs)
