@@ -23,12 +23,18 @@ bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
     const struct jit *jit = cpu ? cpu->jit : NULL;
     if (jit == NULL || *pc - (u64)(uintptr_t)jit->memory.rx >= jit->memory.bytes)
         return false;
+    u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.rx);
     unsigned full = guard_of(jit, address);
-    if (full < PRIVILEGE_COUNT) { /* start it again; the call repeats */
-        *sp = (u64)(uintptr_t)(jit->memory.stacks[full] + jit->memory.stack_bytes - 8);
+    if (full < PRIVILEGE_COUNT) { /* start it again; the call or push repeats */
+        u8 *top = jit->memory.stacks[full] + jit->memory.stack_bytes - 8;
+        /* A stub pushes when a call has just brought it here: it keeps its way back. */
+        if (code < jit->stubs_end) {
+            top -= 8;
+            __builtin_memcpy(top, (const void *)(uintptr_t)*sp, 8);
+        }
+        *sp = (u64)(uintptr_t)top;
         return true;
     }
-    u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.rx);
     u32 low = 0, high = jit->trap_count;
     while (low < high) {
         u32 middle = (low + high) / 2;
