@@ -94,6 +94,7 @@ static void add_case(const struct insn_desc *desc, u64 index)
                                        : oracle_make(c, desc, options.seed, index);
     if (!made)
         return;
+    c->seed = options.seed;
     batch_index[batch_count++] = index;
     if (batch_count == ORACLE_BATCH)
         flush_batch();

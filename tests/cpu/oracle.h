@@ -43,6 +43,7 @@ struct oracle_state {
 };
 
 struct oracle_case {
+    u64 seed;
     struct oracle_state before;
     u8 code[ORACLE_CODE_BYTES];
     unsigned code_count;

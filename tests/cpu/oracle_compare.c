@@ -14,7 +14,7 @@ enum { KIND_MAX = 1000 };
 struct kind {
     char what[80];
     unsigned long count;
-    u64 first_index;
+    u64 first_seed, first_index;
     char example[200];
 };
 
@@ -48,6 +48,7 @@ static void report(const struct oracle_case *c, u64 index, const char *what, u64
         for (unsigned b = 0; b < c->code_count && at + 4 < (int)sizeof(k->example); b++)
             at += snprintf(k->example + at, sizeof(k->example) - (size_t)at, " %02x", c->code[b]);
         k->first_index = index;
+        k->first_seed = c->seed;
     }
     kinds[i].count++;
 }
@@ -246,7 +247,8 @@ unsigned oracle_report(void)
 {
     qsort(kinds, kind_count, sizeof(kinds[0]), kind_order);
     for (unsigned i = 0; i < kind_count; i++)
-        printf("DIFFERENT %s (%lu times, first case %llu): %s\n", kinds[i].what, kinds[i].count,
+        printf("DIFFERENT %s (%lu times, first --seed %llu --case %llu): %s\n", kinds[i].what,
+               kinds[i].count, (unsigned long long)kinds[i].first_seed,
                (unsigned long long)kinds[i].first_index, kinds[i].example);
     return kind_count;
 }
