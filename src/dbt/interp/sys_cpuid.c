@@ -6,6 +6,9 @@
  */
 #include "dbt/interp/sys_priv.h"
 #include "x86/cpuid.h"
+#include "x86/msr.h"
+
+enum { CPUID_1_EDX_APIC = 1 << 9 };
 
 void sys_cpuid(const struct cpu *cpu, u32 leaf, u32 subleaf, u32 ret[4])
 {
@@ -13,6 +16,8 @@ void sys_cpuid(const struct cpu *cpu, u32 leaf, u32 subleaf, u32 ret[4])
     struct cpuid_result result;
 
     cpuid_lookup(cpu->cpuid, leaf, subleaf, &context, &result);
+    if (leaf == 1 && (cpu->msr.apic_base & X86_APIC_BASE_ENABLE) == 0)
+        result.edx &= ~(u32)CPUID_1_EDX_APIC;
     ret[0] = result.eax;
     ret[1] = result.ebx;
     ret[2] = result.ecx;

@@ -310,6 +310,9 @@ static void msr_write_gated(struct cpu *cpu, u32 index, u64 value)
         msr_refuse(cpu);
     default:
         cpu_device_access(cpu, EXIT_MSR_WRITE, index, 8, value);
+        /* The machine has taken it; CPUID shows whether the APIC is enabled. */
+        if (index == X86_MSR_APIC_BASE)
+            cpu->msr.apic_base = value;
     }
 }
 
