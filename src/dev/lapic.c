@@ -251,3 +251,65 @@ int lapic_load(struct lapic *lapic, struct state_reader *reader, struct err *err
     timer_arm(&lapic->timer, lapic->timer_deadline_ns);
     return 0;
 }
+
+/* ---- the register page ---- */
+
+static void page_put32(u8 *page, unsigned number, u32 value)
+{
+    store_le32(page + number * 16, value);
+}
+
+static u32 page_get32(const u8 *page, unsigned number)
+{
+    return load_le32(page + number * 16);
+}
+
+void lapic_page_get(struct lapic *lapic, u8 page[LAPIC_PAGE_BYTES])
+{
+    __builtin_memset(page, 0, LAPIC_PAGE_BYTES);
+    lapic_collect(lapic);
+    page_put32(page, REG_ID, (u32)lapic->index << 24);
+    page_put32(page, REG_VERSION, APIC_VERSION);
+    page_put32(page, REG_TPR, lapic->tpr);
+    page_put32(page, REG_PPR, lapic_priority(lapic));
+    page_put32(page, REG_LDR, lapic->ldr);
+    page_put32(page, REG_DFR, lapic->dfr);
+    page_put32(page, REG_SVR, lapic->svr);
+    for (unsigned i = 0; i < APIC_WORDS; i++) {
+        page_put32(page, REG_ISR + i, lapic->isr[i]);
+        page_put32(page, REG_TMR + i, lapic->tmr[i]);
+        page_put32(page, REG_IRR + i, lapic->irr[i]);
+    }
+    page_put32(page, REG_ESR, lapic->esr);
+    page_put32(page, REG_ICR, (u32)lapic->icr);
+    page_put32(page, REG_ICR_HIGH, (u32)(lapic->icr >> 32));
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        page_put32(page, REG_LVT + i, lapic->lvt[i]);
+    page_put32(page, REG_INITIAL, lapic->timer_initial);
+    page_put32(page, REG_CURRENT, lapic_timer_current(lapic));
+    page_put32(page, REG_DIVIDE, lapic->timer_divide);
+}
+
+void lapic_page_put(struct lapic *lapic, const u8 page[LAPIC_PAGE_BYTES], u64 apic_base,
+                    u64 tsc_deadline)
+{
+    lapic_reset(lapic, true);
+    shared_set(&lapic->base_low, (u32)apic_base);
+    lapic->base_high = (u32)(apic_base >> 32);
+    lapic->tpr = (u8)page_get32(page, REG_TPR);
+    shared_set(&lapic->ldr, page_get32(page, REG_LDR));
+    shared_set(&lapic->dfr, page_get32(page, REG_DFR));
+    shared_set(&lapic->svr, page_get32(page, REG_SVR));
+    for (unsigned i = 0; i < APIC_WORDS; i++) {
+        lapic->isr[i] = page_get32(page, REG_ISR + i);
+        lapic->tmr[i] = page_get32(page, REG_TMR + i);
+        lapic->irr[i] = page_get32(page, REG_IRR + i);
+    }
+    lapic->esr = page_get32(page, REG_ESR);
+    lapic->icr = page_get32(page, REG_ICR) | (u64)page_get32(page, REG_ICR_HIGH) << 32;
+    for (unsigned i = 0; i < LVT_COUNT; i++)
+        shared_set(&lapic->lvt[i], page_get32(page, REG_LVT + i) & lapic_lvt_writable[i]);
+    lapic->timer_initial = page_get32(page, REG_INITIAL);
+    lapic->timer_divide = page_get32(page, REG_DIVIDE) & 0xb;
+    lapic_timer_resume(lapic, page_get32(page, REG_CURRENT), tsc_deadline);
+}

@@ -27,7 +27,7 @@ enum lapic_event {
     LAPIC_EVENT_NMI = 4
 };
 
-enum { LAPIC_MMIO_BYTES = 4096 };
+enum { LAPIC_MMIO_BYTES = 4096, LAPIC_PAGE_BYTES = 1024 };
 
 /* What the APICs ask of their surroundings. None may be NULL. */
 struct apic_host {
@@ -86,5 +86,12 @@ void lapic_timer_poll(struct lapic *lapic);
 /* One section per vCPU. */
 void lapic_save(const struct lapic *lapic, struct state_writer *writer);
 MUST_CHECK int lapic_load(struct lapic *lapic, struct state_reader *reader, struct err *err);
+
+/* For engines that keep the local APIC themselves: all registers as they lie in the MMIO page (its
+ * first 1024 bytes), with the APIC id in bits 31:24 in every mode. lapic_page_put takes them over,
+ * after IA32_APIC_BASE and IA32_TSC_DEADLINE, which are not in the page. */
+void lapic_page_get(struct lapic *lapic, u8 page[LAPIC_PAGE_BYTES]);
+void lapic_page_put(struct lapic *lapic, const u8 page[LAPIC_PAGE_BYTES], u64 apic_base,
+                    u64 tsc_deadline);
 
 #endif

@@ -10,7 +10,35 @@
 
 enum { APIC_WORDS = 8 }; /* a bit for each vector */
 
+/* A register has a number: its MMIO offset / 16, which is also its x2APIC MSR - 0x800. */
+enum apic_register {
+    REG_ID = 0x02,
+    REG_VERSION = 0x03,
+    REG_TPR = 0x08,
+    REG_APR = 0x09,
+    REG_PPR = 0x0a,
+    REG_EOI = 0x0b,
+    REG_RRD = 0x0c,
+    REG_LDR = 0x0d,
+    REG_DFR = 0x0e,
+    REG_SVR = 0x0f,
+    REG_ISR = 0x10,
+    REG_TMR = 0x18,
+    REG_IRR = 0x20,
+    REG_ESR = 0x28,
+    REG_ICR = 0x30,
+    REG_ICR_HIGH = 0x31,
+    REG_LVT = 0x32,
+    REG_INITIAL = 0x38,
+    REG_CURRENT = 0x39,
+    REG_DIVIDE = 0x3e,
+    REG_SELF_IPI = 0x3f,
+    REG_COUNT = 0x40
+};
+
 enum apic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
+
+enum { APIC_VERSION = 1 << 24 | (LVT_COUNT - 1) << 16 | 0x14 };
 
 enum apic_mode {
     MODE_FIXED,
@@ -127,5 +155,7 @@ u32 lapic_timer_current(const struct lapic *lapic);
 void lapic_timer_mode_changed(struct lapic *lapic, u32 old_lvt);
 void lapic_tsc_deadline_write(struct lapic *lapic, u64 value);
 u64 lapic_tsc_deadline_read(const struct lapic *lapic);
+/* Goes on from a count of CURRENT, or from a deadline by the TSC; registers and mode are set. */
+void lapic_timer_resume(struct lapic *lapic, u32 current, u64 tsc_deadline);
 
 #endif

@@ -8,32 +8,6 @@
  */
 #include "dev/lapic_priv.h"
 
-enum apic_register {
-    REG_ID = 0x02,
-    REG_VERSION = 0x03,
-    REG_TPR = 0x08,
-    REG_APR = 0x09,
-    REG_PPR = 0x0a,
-    REG_EOI = 0x0b,
-    REG_RRD = 0x0c,
-    REG_LDR = 0x0d,
-    REG_DFR = 0x0e,
-    REG_SVR = 0x0f,
-    REG_ISR = 0x10,
-    REG_TMR = 0x18,
-    REG_IRR = 0x20,
-    REG_ESR = 0x28,
-    REG_ICR = 0x30,
-    REG_ICR_HIGH = 0x31,
-    REG_LVT = 0x32,
-    REG_INITIAL = 0x38,
-    REG_CURRENT = 0x39,
-    REG_DIVIDE = 0x3e,
-    REG_SELF_IPI = 0x3f,
-    REG_COUNT = 0x40
-};
-
-enum { APIC_VERSION = 1 << 24 | (LVT_COUNT - 1) << 16 | 0x14 };
 enum { MSR_APIC_BASE = 0x1b, MSR_TSC_DEADLINE = 0x6e0, MSR_X2APIC = 0x800 };
 
 /* Bits that software may write of each LVT entry. */

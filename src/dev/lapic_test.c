@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/bits.h"
 #include "dev/dev_test.h"
 #include "dev/lapic.h"
 
@@ -418,6 +419,42 @@ static void test_state(void **state)
     apic_bus_free(bus);
 }
 
+/* All registers through the page that engines with an APIC of their own speak. */
+static void test_page(void **state)
+{
+    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL};
+    struct apic_bus *bus = apic_bus_new(&bench.clock, &host, COUNT);
+    struct lapic *other = apic_bus_lapic(bus, 0);
+    u8 page[LAPIC_PAGE_BYTES], again[LAPIC_PAGE_BYTES];
+
+    msi(0xfee00000, 0xc0a1);
+    lapic_ack(bench.lapics[0]);
+    msi(0xfee00000, 0x41);
+    put(0, TPR, 0x20);
+    put(0, LDR, 0x01000000);
+    put(0, DIVIDE, 0xb);
+    put(0, LVT_TIMER, 0x200ec);
+    put(0, INITIAL, 5000000);
+    step(&bench.clock, 2000000);
+    lapic_page_get(bench.lapics[0], page);
+    assert_int_equal(load_le32(page + CURRENT) / 1000, 2999);
+    lapic_page_put(other, page, 0xfee00900, 0);
+    lapic_page_get(other, again);
+    store_le32(again + CURRENT, load_le32(page + CURRENT));
+    assert_memory_equal(page, again, sizeof(page));
+    step(&bench.clock, 3000000); /* the period goes on where it was */
+    lapic_write(other, EOI, 4, 0);
+    assert_int_equal(lapic_ack(other), 0xec);
+    lapic_write(other, EOI, 4, 0);
+    assert_int_equal(lapic_ack(other), 0x41);
+    put(1, LVT_TIMER, 0x400ef);
+    lapic_page_get(bench.lapics[1], page);
+    lapic_page_put(apic_bus_lapic(bus, 1), page, 0xfee00800, guest_tsc(NULL, 1) + 2000000);
+    assert_true(lapic_next_deadline_ns(apic_bus_lapic(bus, 1)) >
+                vm_clock_now(&bench.clock) + 900000);
+    apic_bus_free(bus);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +469,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tsc_deadline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_x2apic, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_page, setup, teardown),
     };
     return cmocka_run_group_tests_name("lapic", tests, NULL, NULL);
 }

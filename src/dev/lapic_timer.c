@@ -154,6 +154,22 @@ u64 lapic_tsc_deadline_read(const struct lapic *lapic)
     return timer_mode(lapic) == TIMER_TSC_DEADLINE ? lapic->tsc_deadline : 0;
 }
 
+void lapic_timer_resume(struct lapic *lapic, u32 current, u64 tsc_deadline)
+{
+    u64 now_ns = vm_clock_now(lapic->bus->clock);
+
+    lapic->tsc_deadline = 0;
+    timer_set(lapic, TIMER_NEVER);
+    if (timer_mode(lapic) == TIMER_TSC_DEADLINE) {
+        lapic_tsc_deadline_write(lapic, tsc_deadline);
+    } else if (current != 0 && lapic->timer_initial != 0) {
+        u64 left_ns = current * timer_divisor(lapic);
+        u64 period_ns = max_u64(timer_period_ns(lapic), left_ns);
+        lapic->timer_start_ns = now_ns + left_ns - period_ns;
+        timer_set(lapic, now_ns + left_ns);
+    }
+}
+
 u64 lapic_next_deadline_ns(const struct lapic *lapic)
 {
     return lapic->timer_deadline_ns;

@@ -72,6 +72,18 @@ static void reset_devices(struct machine *machine)
     kvmclock_reset(&machine->kvmclock);
 }
 
+static int lapic_to_engine(struct machine *machine, unsigned index, struct err *err)
+{
+    struct vcpu *vcpu = machine->cpus[index].vcpu;
+    u8 page[LAPIC_PAGE_BYTES];
+
+    if (!machine_has_kernel_lapic(machine))
+        return 0;
+    lapic_page_get(apic_bus_lapic(machine->apic_bus, index), page);
+    int r = vcpu->ops->lapic(vcpu, page, true);
+    return r < 0 ? err_set(err, r, "the engine refuses the local APIC of vCPU %u", index) : 0;
+}
+
 /* What firmware leaves behind: the PIC reaches the boot processor through LINT0. */
 static void set_virtual_wire(struct machine *machine)
 {
@@ -126,6 +138,8 @@ static int start_cpus(struct machine *machine, struct x86_state *boot_state, str
         start->msr.mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
         start->tsc = clock_tsc() - start_tsc;
         int r = machine_cpu_set(machine, i, start, err);
+        if (r == 0)
+            r = lapic_to_engine(machine, i, err);
         if (r < 0)
             return r;
     }
@@ -201,6 +215,21 @@ static int section_close(const struct state_reader *body, const char *name, stru
     return 0;
 }
 
+/* Where the engine keeps the local APICs, ours are their image: for saving, and to start from. */
+static int lapic_from_engine(struct machine *machine, unsigned index, const struct x86_state *state)
+{
+    struct vcpu *vcpu = machine->cpus[index].vcpu;
+    u8 page[LAPIC_PAGE_BYTES];
+
+    if (!machine_has_kernel_lapic(machine))
+        return 0;
+    int r = vcpu->ops->lapic(vcpu, page, false);
+    if (r == 0)
+        lapic_page_put(apic_bus_lapic(machine->apic_bus, index), page, state->msr.apic_base,
+                       state->msr.tsc_deadline);
+    return r;
+}
+
 static void save_cpu(struct machine *machine, unsigned index, struct state_writer *writer)
 {
     struct vcpu *vcpu = machine->cpus[index].vcpu;
@@ -208,6 +237,8 @@ static void save_cpu(struct machine *machine, unsigned index, struct state_write
 
     __builtin_memset(&state, 0, sizeof(state));
     vcpu->ops->get(vcpu, &state);
+    if (lapic_from_engine(machine, index, &state) < 0)
+        writer->failed = true;
     size_t mark = section_begin(writer, "vcpu");
     state_put(writer, &state, sizeof(state));
     section_end(writer, mark);
@@ -304,7 +335,9 @@ static int load_cpu(struct machine *machine, unsigned index, struct state_reader
         r = lapic_load(apic_bus_lapic(machine->apic_bus, index), &body, err);
     if (r == 0)
         r = section_close(&body, "lapic", err);
-    return r < 0 ? r : machine_cpu_set(machine, index, &state, err);
+    if (r == 0)
+        r = machine_cpu_set(machine, index, &state, err);
+    return r < 0 ? r : lapic_to_engine(machine, index, err);
 }
 
 int machine_load(struct machine *machine, struct state_reader *reader, struct err *err)

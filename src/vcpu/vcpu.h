@@ -24,6 +24,8 @@ struct x86_state;
 struct vcpu;
 struct engine;
 
+enum { VCPU_LAPIC_BYTES = 1024 };
+
 /* The vCPU's source of external interrupts; called on the vCPU's thread. */
 struct vcpu_irq {
     bool (*pending)(void *ctx);
@@ -47,6 +49,10 @@ struct vcpu_ops {
     /* -EINVAL for a state that no processor can be in. */
     int (*set)(struct vcpu *vcpu, const struct x86_state *state);
     void (*free)(struct vcpu *vcpu);
+    /* in_kernel_lapic only, else NULL: copies the local APIC's registers, laid out as in its page,
+     * to PAGE, or (IS_SET) from it. IA32_APIC_BASE and IA32_TSC_DEADLINE are in x86_state, and must
+     * be set first. 0 or -errno. The vCPU does not run. */
+    int (*lapic)(struct vcpu *vcpu, u8 page[VCPU_LAPIC_BYTES], bool is_set);
 };
 
 struct vcpu {

@@ -49,6 +49,8 @@ void bench_need_kvm(void);
 /* Does what the last exit asks; false when the run ends there. */
 bool bench_dispatch(struct vcpu *vcpu);
 void bench_run(struct vcpu *vcpu);
+/* A vCPU's thread (CTX: the vcpu), with its start by SIPI, until it or all others have ended. */
+void *bench_thread(void *ctx);
 u64 bench_guest_tsc(void *ctx, unsigned index);
 
 void bench_load(gpa_t at, const u8 *from, const u8 *end);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -200,6 +201,40 @@ void bench_run(struct vcpu *vcpu)
             return;
     }
     fail_msg("the guest does not come to its end");
+}
+
+void *bench_thread(void *ctx)
+{
+    struct vcpu *vcpu = ctx;
+
+    for (;;) {
+        if (bench.lapic == KVM_LAPIC_USER) {
+            struct lapic *lapic = apic_bus_lapic(bench.apics, vcpu->index);
+            u8 vector = 0;
+            unsigned events = lapic_events_take(lapic, &vector);
+            struct x86_state state;
+            if (events & LAPIC_EVENT_SIPI) {
+                vcpu->ops->get(vcpu, &state);
+                x86_state_init_sipi(&state, vector);
+                if (vcpu->ops->set(vcpu, &state) < 0)
+                    return NULL;
+            } else if (vcpu->exit.kind == EXIT_HLT || vcpu->exit.kind == EXIT_KICKED) {
+                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+                if (__atomic_load_n(&bench.ended, __ATOMIC_SEQ_CST) == CPU_COUNT)
+                    return NULL;
+                if (vcpu->exit.kind == EXIT_HLT && !lapic_pending(lapic))
+                    continue;
+            }
+        }
+        vcpu_run(vcpu);
+        if (!bench_dispatch(vcpu)) {
+            if (vcpu->exit.kind == EXIT_HLT && bench.lapic == KVM_LAPIC_USER)
+                continue;
+            break;
+        }
+    }
+    __atomic_fetch_add(&bench.ended, 1, __ATOMIC_SEQ_CST);
+    return NULL;
 }
 
 void bench_load(gpa_t at, const u8 *from, const u8 *end)

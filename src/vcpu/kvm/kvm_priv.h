@@ -96,6 +96,8 @@ void kvm_vcpu_close(struct kvm_vcpu *kvm);
 void kvm_state_get(struct kvm_vcpu *kvm, struct x86_state *ret_state);
 /* IS_WHOLE: also time, activity and (in the kernel) the local APIC, which is reset. */
 int kvm_state_set(struct kvm_vcpu *kvm, const struct x86_state *state, bool is_whole);
+/* vcpu_ops.lapic */
+int kvm_state_lapic(struct vcpu *vcpu, u8 page[VCPU_LAPIC_BYTES], bool is_set);
 /* MSRs that struct x86_state has and KVM too; EFER and IA32_APIC_BASE go with the control
  * registers. */
 void kvm_msrs_get(struct kvm_vcpu *kvm, struct x86_msrs *msrs);

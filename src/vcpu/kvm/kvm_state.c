@@ -322,6 +322,16 @@ static int reset_lapic(struct kvm_vcpu *kvm)
     return kvm_ioctl(kvm->fd, KVM_SET_LAPIC, &lapic);
 }
 
+int kvm_state_lapic(struct vcpu *vcpu, u8 page[VCPU_LAPIC_BYTES], bool is_set)
+{
+    struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
+    _Static_assert(sizeof(struct kvm_lapic_state) == VCPU_LAPIC_BYTES, "the same page");
+
+    if (!kvm->engine->engine.in_kernel_lapic)
+        return -ENODEV;
+    return kvm_ioctl(kvm->fd, is_set ? KVM_SET_LAPIC : KVM_GET_LAPIC, page);
+}
+
 /* ---- the whole
  * ------------------------------------------------------------------------------------- */
 

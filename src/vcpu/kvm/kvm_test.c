@@ -99,40 +99,6 @@ static void test_interrupt_in_real_mode(void **state)
     assert_false(one_pending);
 }
 
-static void *run_thread(void *ctx)
-{
-    struct vcpu *vcpu = ctx;
-
-    for (;;) {
-        if (bench.lapic == KVM_LAPIC_USER) {
-            struct lapic *lapic = apic_bus_lapic(bench.apics, vcpu->index);
-            u8 vector = 0;
-            unsigned events = lapic_events_take(lapic, &vector);
-            struct x86_state state;
-            if (events & LAPIC_EVENT_SIPI) {
-                vcpu->ops->get(vcpu, &state);
-                x86_state_init_sipi(&state, vector);
-                if (vcpu->ops->set(vcpu, &state) < 0)
-                    return NULL;
-            } else if (vcpu->exit.kind == EXIT_HLT || vcpu->exit.kind == EXIT_KICKED) {
-                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-                if (__atomic_load_n(&bench.ended, __ATOMIC_SEQ_CST) == CPU_COUNT)
-                    return NULL;
-                if (vcpu->exit.kind == EXIT_HLT && !lapic_pending(lapic))
-                    continue;
-            }
-        }
-        vcpu_run(vcpu);
-        if (!bench_dispatch(vcpu)) {
-            if (vcpu->exit.kind == EXIT_HLT && bench.lapic == KVM_LAPIC_USER)
-                continue;
-            break;
-        }
-    }
-    __atomic_fetch_add(&bench.ended, 1, __ATOMIC_SEQ_CST);
-    return NULL;
-}
-
 /* The boot processor starts the other by INIT and SIPI; that one writes to memory and ends; the
  * boot processor sees it and ends too. */
 static void test_smp(void **state)
@@ -148,7 +114,7 @@ static void test_smp(void **state)
     assert_int_equal(bench.vcpus[1]->ops->set(bench.vcpus[1], &waiting), 0);
     bench.vcpus[1]->exit.kind = EXIT_HLT; /* nothing to run until its start */
     for (unsigned i = 0; i < CPU_COUNT; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, run_thread, bench.vcpus[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, bench_thread, bench.vcpus[i]), 0);
     for (unsigned i = 0; i < CPU_COUNT; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(bench.ended, CPU_COUNT);
@@ -166,7 +132,7 @@ static void test_messages(void **state)
     bench_load(CODE, guest_message, guest_message_end);
     bench_start_long(bench.vcpus[0]);
     bench_set_gate(0x50, CODE + (u64)(guest_message_handler - guest_message));
-    assert_int_equal(pthread_create(&thread, NULL, run_thread, bench.vcpus[0]), 0);
+    assert_int_equal(pthread_create(&thread, NULL, bench_thread, bench.vcpus[0]), 0);
     bench.ended = CPU_COUNT - 1;
     for (unsigned i = 0; i < 2; i++) {
         u64 deadline_ns = clock_monotonic_ns() + 20000000000ull;
@@ -449,6 +415,34 @@ static void test_interpreter_helps(void **unused)
     assert_string_equal(bench.log, "F");
 }
 
+/* KVM's local APIC and ours speak of the same page. */
+static void test_lapic_page(void **unused)
+{
+    bench_need_kvm();
+    struct lapic *ours = apic_bus_lapic(bench.apics, 0);
+    struct vcpu *vcpu = bench.vcpus[0];
+    struct x86_state state;
+    u8 page[VCPU_LAPIC_BYTES], after[VCPU_LAPIC_BYTES];
+
+    bench_start_long(vcpu);
+    lapic_write(ours, 0xf0, 4, 0x1ff);
+    lapic_write(ours, 0x80, 4, 0x30);
+    lapic_write(ours, 0x350, 4, 0x10000);
+    lapic_write(ours, 0x370, 4, 0xfe);
+    apic_bus_msi(bench.apics, 0xfee00000, 0xc0a1);
+    lapic_page_get(ours, page);
+    assert_int_equal(vcpu->ops->lapic(vcpu, page, true), 0);
+    assert_int_equal(vcpu->ops->lapic(vcpu, after, false), 0);
+    vcpu->ops->get(vcpu, &state);
+    lapic_page_put(ours, after, state.msr.apic_base, state.msr.tsc_deadline);
+    assert_int_equal(lapic_read(ours, 0xf0, 4), 0x1ff);
+    assert_int_equal(lapic_read(ours, 0x80, 4), 0x30);
+    assert_int_equal(lapic_read(ours, 0x370, 4), 0xfe);
+    assert_int_equal(lapic_read(ours, 0x250, 4), 2); /* IRR and TMR of vector 0xa1 */
+    assert_int_equal(lapic_read(ours, 0x1d0, 4), 2);
+    assert_true(lapic_mmio_base(ours) == 0xfee00000);
+}
+
 #define BOTH(test)                                                                  \
     {#test " (our local APIC)", test, bench_setup_user, bench_teardown, NULL},      \
     {                                                                               \
@@ -471,6 +465,7 @@ int main(void)
         BOTH(test_state_moves_a_running_guest),
         BOTH(test_time),
         BOTH(test_xcr0),
+        cmocka_unit_test_setup_teardown(test_lapic_page, bench_setup_kernel, bench_teardown),
         BOTH(test_dirty_pages),
         BOTH(test_vector_mmio),
         BOTH(test_interpreter_helps),

@@ -242,6 +242,7 @@ static const struct vcpu_ops kvm_vcpu_ops = {
     .get = vcpu_get_kvm,
     .set = vcpu_set_kvm,
     .free = vcpu_free_kvm,
+    .lapic = kvm_state_lapic,
 };
 
 static int vcpu_open(struct kvm_vcpu *kvm, struct err *err)
