@@ -69,16 +69,54 @@ dd if=/dev/zero of=/tmp/fill bs=1M count=256 2>/dev/null && echo "FILLED $(stat 
 
 
 def test_two_cpus_reboot():
+    """Every device works again after a reset, and the disk has what was written before it."""
+    disk = scratch / 'reboot-disk'
+    with open(disk, 'wb') as file:
+        file.truncate(8 * MIB)
     script = '''
 echo "CPUS $(nproc)"
+echo "FOUND <$(dd if=/dev/vda bs=16 count=1 2>/dev/null | tr -d '\\0')>"
+printf 'left-by-boot-one' | dd of=/dev/vda bs=16 conv=notrunc 2>/dev/null; sync
+head -c 16 /dev/hwrng | wc -c | sed 's/^/RANDOM /'
+ls /sys/class/net | tr '\\n' ' ' | sed 's/^/NETS /'; echo
 read -r what
 [ "$what" = reboot ] && reboot -f
 '''
-    with vm(script, cpus=2) as machine:
+    with vm(script, VIRTIO, cpus=2, disks=[{'path': disk}], nets=[{'kind': 'user'}]) as machine:
         machine.expect(r'CPUS 2\b', BOOT_SECONDS)
+        machine.expect(r'FOUND <>', STEP_SECONDS)
+        machine.expect(r'RANDOM 16\b', STEP_SECONDS)
+        machine.expect(r'NETS .*eth0', STEP_SECONDS)
         machine.send('reboot\n')
         machine.expect(r'CPUS 2\b[\s\S]*CPUS 2\b', BOOT_SECONDS)
+        machine.expect(r'FOUND <left-by-boot-one>', STEP_SECONDS)
+        machine.expect(r'RANDOM 16\b[\s\S]*RANDOM 16\b', STEP_SECONDS)
+        machine.expect(r'NETS .*eth0[\s\S]*NETS .*eth0', STEP_SECONDS)
         machine.send('go on\n')
+        machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def test_resets_under_io():
+    """Five resets while disk requests are on their way."""
+    disk = scratch / 'reset-disk'
+    with open(disk, 'wb') as file:
+        file.truncate(256 * MIB)
+    script = '''
+n=$(dd if=/dev/vda bs=1 count=1 2>/dev/null | tr -cd 0-9)
+echo "BOOT <$n>"
+[ "$n" = 5 ] || {
+    echo $((n + 1)) | dd of=/dev/vda bs=512 count=1 conv=sync 2>/dev/null; sync
+    for i in 1 2 3; do
+        dd if=/dev/zero of=/dev/vda bs=64k seek=$((i * 1000)) count=900 oflag=direct 2>/dev/null &
+        dd if=/dev/vda of=/dev/null bs=64k skip=$((i * 1000)) count=900 iflag=direct 2>/dev/null &
+    done
+    usleep 200000
+    reboot -f
+}
+'''
+    with vm(script, VIRTIO, cpus=2, disks=[{'path': disk}]) as machine:
+        machine.expect(r'BOOT <5>', 3 * BOOT_SECONDS)
         machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
         check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
 
