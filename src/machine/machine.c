@@ -317,6 +317,22 @@ static int load_fields(struct state_reader *reader, const char *name, const stru
     return r < 0 ? r : section_close(&body, name, err);
 }
 
+/* A byte that is neither 0 nor 1 is no bool: reading it as one would be undefined. */
+static bool bools_valid(const struct x86_state *state)
+{
+    const bool *const bools[] = {&state->event.pending, &state->event.has_error,
+                                 &state->interrupt_shadow, &state->nmi_pending,
+                                 &state->nmi_blocked};
+
+    for (unsigned i = 0; i < ARRAY_LEN(bools); i++) {
+        u8 byte;
+        __builtin_memcpy(&byte, bools[i], sizeof(byte));
+        if (byte > 1)
+            return false;
+    }
+    return true;
+}
+
 static int load_cpu(struct machine *machine, unsigned index, struct state_reader *reader,
                     struct err *err)
 {
@@ -328,6 +344,8 @@ static int load_cpu(struct machine *machine, unsigned index, struct state_reader
         return r;
     if (state_take(&body, &state, sizeof(state)) < 0)
         return err_set(err, -EPROTO, "the saved state of vCPU %u is too short", index);
+    if (!bools_valid(&state))
+        return err_set(err, -EPROTO, "the saved state of vCPU %u is damaged", index);
     r = section_close(&body, "vcpu", err);
     if (r == 0)
         r = section_open(reader, "lapic", &body, err);
