@@ -98,7 +98,9 @@ void sys_debug_execution(struct cpu *cpu, gva_t gva)
     }
     if (!enabled)
         return;
-    cpu->dr[6] = (cpu->dr[6] & ~(u64)DR6_BREAKPOINTS) | hits;
+    /* What MOV SS has held back is told by the same #DB. */
+    cpu->debug_pending |= hits;
+    sys_debug_merge(cpu);
     cpu_raise(cpu, X86_DB);
 }
 

@@ -394,6 +394,8 @@ void cpu_deliver_fault(struct cpu *cpu)
     enum fault_class first = FAULT_BENIGN;
     enum fault_class second = fault_classify(event.vector);
 
+    /* Traps noted by the instruction that faults, or held back over it by MOV SS, are lost. */
+    cpu->debug_pending = 0;
     if (event.vector == X86_PF_FAULT)
         cpu->cr2 = cpu->fault.cr2;
     if (cpu->event.pending && cpu->event.kind == X86_EVENT_EXCEPTION)

@@ -308,11 +308,14 @@ static void msr_write_gated(struct cpu *cpu, u32 index, u64 value)
     case X86_MSR_MCG_CAP:
     case X86_MSR_ARCH_CAPABILITIES:
         msr_refuse(cpu);
+    case X86_MSR_APIC_BASE:
+        if ((value & ~cpu->physical_mask) != 0)
+            msr_refuse(cpu);
+        cpu_device_access(cpu, EXIT_MSR_WRITE, index, 8, value);
+        cpu->msr.apic_base = value; /* the machine has taken it; CPUID shows the enable bit */
+        return;
     default:
         cpu_device_access(cpu, EXIT_MSR_WRITE, index, 8, value);
-        /* The machine has taken it; CPUID shows whether the APIC is enabled. */
-        if (index == X86_MSR_APIC_BASE)
-            cpu->msr.apic_base = value;
     }
 }
 
