@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WAIT_STEPS = 1200, STEP_US = 50000 };
+enum { WAIT_STEPS = 600, STEP_US = 50000 };
 
 static bool has_adapter(void)
 {
