@@ -79,8 +79,12 @@ static void flush_batch(void)
             run_case(&oracle_cases[i], &oracle_outcomes[i], batch_index[i]);
         if (done < batch_count) {
             hangs++;
-            printf("HUNG on the processor: case %llu (%s)\n", (unsigned long long)batch_index[done],
-                   oracle_cases[done].desc[0]->mnemonic);
+            printf("HUNG on the processor: case %llu (%s, %u-bit):",
+                   (unsigned long long)batch_index[done], oracle_cases[done].desc[0]->mnemonic,
+                   oracle_cases[done].code_bytes * 8);
+            for (unsigned i = 0; i < oracle_cases[done].code_count; i++)
+                printf(" %02x", oracle_cases[done].code[i]);
+            printf("\n");
         }
         first = done + 1;
     }

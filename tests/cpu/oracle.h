@@ -31,6 +31,22 @@ enum {
     ORACLE_POKE_BYTES = 832
 };
 enum { ORACLE_BATCH = 64 };
+/* 16-bit code has segments of its own, in the LDT: code at offset 0 of its page, the stack, the
+ * data pages; ES begins a little later, FS expands down, GS begins at the second page. */
+enum oracle_ldt {
+    ORACLE_CS16 = 0x07,
+    ORACLE_DS16 = 0x0f,
+    ORACLE_SS16 = 0x17,
+    ORACLE_ES16 = 0x1f,
+    ORACLE_FS16 = 0x27,
+    ORACLE_GS16 = 0x2f,
+    ORACLE_LDT_COUNT = 6
+};
+struct oracle_ldt_entry {
+    u32 base, limit;
+    u8 access; /* byte 5 of the descriptor */
+};
+extern const struct oracle_ldt_entry oracle_ldt[ORACLE_LDT_COUNT];
 /* Linux's selectors; the guest's GDT is made alike. */
 enum { ORACLE_CS32 = 0x23, ORACLE_DS = 0x2b, ORACLE_CS64 = 0x33 };
 
@@ -48,7 +64,7 @@ struct oracle_case {
     u8 code[ORACLE_CODE_BYTES];
     unsigned code_count;
     unsigned code_at;    /* offset in the code page */
-    unsigned code_bytes; /* 4 or 8 */
+    unsigned code_bytes; /* 2, 4 or 8 */
     unsigned image;      /* what memory starts as */
     u32 poke_at;         /* offset in memory of bytes of the case's own */
     u32 poke_count;

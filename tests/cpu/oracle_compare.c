@@ -176,8 +176,11 @@ bool oracle_compare(const struct oracle_case *c, const struct oracle_outcome *na
 
     check_fault(&check);
     check_equal(&check, FIELD_RIP, "RIP", a->rip, b->rip);
-    for (unsigned i = 0; i < X86_GPR_COUNT; i++)
-        check_equal(&check, FIELD_GPR, names[i], a->gpr[i], b->gpr[i]);
+    for (unsigned i = 0; i < X86_GPR_COUNT; i++) {
+        /* On the way to a 16-bit stack Linux leaves bits of its own in the upper half of RSP. */
+        u64 mask = i == X86_RSP && c->code_bytes == 2 ? UINT32_MAX : UINT64_MAX;
+        check_equal(&check, FIELD_GPR, names[i], a->gpr[i] & mask, b->gpr[i] & mask);
+    }
     check_equal(&check, FIELD_FLAGS, "flags", a->rflags & flags, b->rflags & flags);
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         check_equal(&check, FIELD_SEGMENT, selectors[i], plain_selector(i, a->selector[i]),

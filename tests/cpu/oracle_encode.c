@@ -60,7 +60,7 @@ static void put_opcode(struct encoder *e, const struct insn_desc *desc, unsigned
     unsigned l = p->l == PATTERN_ANY ? oracle_random() & 1 : p->l;
 
     if (p->vex) {
-        if (code_bytes == 4)
+        if (code_bytes != 8)
             rex &= REX_W;
         if ((rex & ~REX_R) == 0 && p->map == 1 && oracle_chance(60)) {
             put(e, 0xc5);
@@ -81,17 +81,17 @@ static void put_opcode(struct encoder *e, const struct insn_desc *desc, unsigned
     put(e, p->opcode + oracle_random() % p->opcode_count);
 }
 
-static void put_modrm(struct encoder *e, const struct insn_desc *desc, unsigned reg, unsigned rm,
-                      bool memory, enum oracle_memory form)
+static void put_modrm(struct encoder *e, const struct insn_desc *desc, unsigned reg_rm, bool memory,
+                      enum oracle_memory form, unsigned code_bytes)
 {
-    unsigned mod = oracle_random() % 3;
+    unsigned mod = oracle_random() % 3, reg = reg_rm >> 3, rm = reg_rm & 7;
 
     if (!memory) {
         put(e, 0xc0 | reg << 3 | rm);
     } else if (desc->attr & ATTR_VSIB) {
         put(e, mod << 6 | reg << 3 | 4);
     } else if (form == ORACLE_POINTER_MEMORY) {
-        put(e, 0x40 | reg << 3 | X86_RBX);
+        put(e, 0x40 | reg << 3 | (code_bytes == 2 ? 7 : X86_RBX)); /* [BX], [EBX], [RBX] */
         put(e, oracle_random() & 0xff);
     } else {
         put(e, mod << 6 | reg << 3 | rm);
@@ -131,7 +131,7 @@ unsigned oracle_encode(u8 bytes[ORACLE_ENCODE_BYTES], const struct insn_desc *de
     if (desc->attr & ATTR_MODRM) {
         unsigned reg = p->reg == PATTERN_ANY ? oracle_random() & 7 : p->reg;
         unsigned rm = p->rm == PATTERN_ANY ? oracle_random() & 7 : p->rm;
-        put_modrm(&e, desc, reg, rm, memory, form);
+        put_modrm(&e, desc, reg << 3 | rm, memory, form, code_bytes);
     }
     return e.count;
 }

@@ -3,7 +3,7 @@
  * looks like the child process, and whose kernel is a page of HLTs that exceptions lead to.
  *
  * Guest-physical layout, in pages: 1 PML4, 2-15 lower tables, 16 GDT, 17 IDT, 18 TSS, 19 kernel
- * stack, 20 handlers, 32 code, 33 data, 36 stack.
+ * stack, 20 handlers, 21 LDT, 32 code, 33 data, 36 stack.
  */
 #include "oracle.h"
 
@@ -22,7 +22,14 @@
 #include "x86/cpuid.h"
 
 enum { PAGE_PML4 = 1, PAGE_TABLES = 2, PAGE_GDT = 16, PAGE_IDT, PAGE_TSS, PAGE_KERNEL_STACK };
-enum { PAGE_HANDLERS = 20, PAGE_CODE = 32, PAGE_DATA = 33, PAGE_STACK = 36, PAGE_COUNT = 64 };
+enum {
+    PAGE_HANDLERS = 20,
+    PAGE_LDT = 21,
+    PAGE_CODE = 32,
+    PAGE_DATA = 33,
+    PAGE_STACK = 36,
+    PAGE_COUNT = 64
+};
 enum { PTE_PRESENT = 1, PTE_WRITE = 2, PTE_USER = 4, PTE_SEEN = 0x60 }; /* accessed and dirty set */
 #define PTE_NX BIT(63)
 #define KERNEL_GVA 0xffff800000000000ull
@@ -61,7 +68,7 @@ static void map_page(u64 gva, unsigned number, u64 flags)
 
 static void map_all(void)
 {
-    for (unsigned i = PAGE_GDT; i <= PAGE_HANDLERS; i++)
+    for (unsigned i = PAGE_GDT; i <= PAGE_LDT; i++)
         map_page(KERNEL_GVA + i * ORACLE_PAGE, i, PTE_WRITE);
     map_page(ORACLE_CODE, PAGE_CODE, PTE_WRITE | PTE_USER);
     for (unsigned i = 0; i < ORACLE_DATA_PAGES; i++)
@@ -87,6 +94,12 @@ static void make_tables(void)
     store_le64(page(PAGE_GDT) + 0x40,
                (TSS_BYTES - 1) | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56);
     store_le64(page(PAGE_GDT) + 0x48, tss >> 32);
+    for (unsigned i = 0; i < ORACLE_LDT_COUNT; i++) {
+        const struct oracle_ldt_entry *e = &oracle_ldt[i]; /* AVL is set, as Linux does */
+        store_le64(page(PAGE_LDT) + i * 8, (e->limit & 0xffff) | (u64)(e->base & 0xffffff) << 16 |
+                                               (u64)e->access << 40 | BIT(52) |
+                                               (u64)(e->base >> 24) << 56);
+    }
     store_le64(page(PAGE_TSS) + 4, KERNEL_GVA + (PAGE_KERNEL_STACK + 1) * ORACLE_PAGE);
     store_le16(page(PAGE_TSS) + 102, TSS_BYTES); /* no I/O bitmap */
     for (unsigned i = 0; i < 256; i++) {
@@ -123,7 +136,10 @@ static void make_base_state(void)
                              .limit = TSS_BYTES - 1,
                              .selector = 0x40,
                              .attr = 0x8b};
-    s->ldtr = (struct x86_seg){.attr = X86_SEG_UNUSABLE};
+    s->ldtr = (struct x86_seg){.base = KERNEL_GVA + PAGE_LDT * ORACLE_PAGE,
+                               .limit = ORACLE_LDT_COUNT * 8 - 1,
+                               .selector = 0x50,
+                               .attr = 0x82};
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         s->seg[i] = segment(ORACLE_DS, 0xc0f3);
     s->seg[X86_FS] = s->seg[X86_GS] = (struct x86_seg){.attr = X86_SEG_UNUSABLE};
@@ -211,8 +227,18 @@ static void load_state(const struct oracle_case *c, struct x86_state *s)
     s->rflags = c->before.rflags;
     s->seg[X86_FS].base = c->before.fs_base;
     s->seg[X86_GS].base = c->before.gs_base;
-    s->seg[X86_CS] = c->code_bytes == 8 ? segment(ORACLE_CS64, 0xa0fb)
-                                        : segment(ORACLE_CS32, 0xc0fb);
+    if (c->code_bytes == 2) {
+        for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++) {
+            const struct oracle_ldt_entry *e = &oracle_ldt[c->before.selector[i] >> 3];
+            s->seg[i] = (struct x86_seg){.base = e->base,
+                                         .limit = e->limit,
+                                         .selector = c->before.selector[i],
+                                         .attr = e->access | X86_SEG_AVL};
+        }
+    } else {
+        s->seg[X86_CS] = c->code_bytes == 8 ? segment(ORACLE_CS64, 0xa0fb)
+                                            : segment(ORACLE_CS32, 0xc0fb);
+    }
     memcpy(s->xsave, c->before.xsave, sizeof(s->xsave));
 }
 

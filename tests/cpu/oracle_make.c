@@ -16,6 +16,37 @@
 
 u8 oracle_image[ORACLE_IMAGES][ORACLE_MEMORY_BYTES];
 
+enum { ACCESS_CODE = 0xfb, ACCESS_DATA = 0xf3, ACCESS_EXPAND_DOWN = 0xf7 };
+const struct oracle_ldt_entry oracle_ldt[ORACLE_LDT_COUNT] = {
+    {ORACLE_CODE, ORACLE_PAGE - 1, ACCESS_CODE},
+    {ORACLE_DATA, ORACLE_DATA_BYTES - 1, ACCESS_DATA},
+    {ORACLE_STACK, ORACLE_STACK_BYTES - 1, ACCESS_DATA},
+    {ORACLE_DATA + 0x100, ORACLE_DATA_BYTES - 1, ACCESS_DATA},
+    {ORACLE_DATA, 0x4ff, ACCESS_EXPAND_DOWN},
+    {ORACLE_DATA + ORACLE_PAGE, ORACLE_PAGE - 1, ACCESS_DATA},
+};
+
+u64 oracle_segment_base(const struct oracle_case *c, unsigned segment)
+{
+    if (c->code_bytes == 2)
+        return oracle_ldt[c->before.selector[segment] >> 3].base;
+    if (c->code_bytes == 8 && segment == X86_FS)
+        return c->before.fs_base;
+    return c->code_bytes == 8 && segment == X86_GS ? c->before.gs_base : 0;
+}
+
+static void make_selectors(struct oracle_case *c)
+{
+    static const u16 of_16[X86_SEGMENT_COUNT] = {ORACLE_ES16, ORACLE_CS16, ORACLE_SS16,
+                                                 ORACLE_DS16, ORACLE_FS16, ORACLE_GS16};
+    u16 *selector = c->before.selector;
+
+    for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
+        selector[i] = c->code_bytes == 2 ? of_16[i] : i == X86_FS || i == X86_GS ? 0 : ORACLE_DS;
+    if (c->code_bytes != 2)
+        selector[X86_CS] = c->code_bytes == 8 ? ORACLE_CS64 : ORACLE_CS32;
+}
+
 static u64 random_state;
 
 void oracle_seed(u64 seed, u64 index)
@@ -141,6 +172,13 @@ void oracle_make_vectors(u8 *image)
     store_le64(image + 512, 7);
 }
 
+/* Outside 64-bit code registers have 32 bits. */
+static void cut_registers(struct oracle_case *c)
+{
+    for (unsigned i = 0; i < 8 && c->code_bytes != 8; i++)
+        c->before.gpr[i] = (u32)c->before.gpr[i];
+}
+
 void oracle_make_state(struct oracle_case *c)
 {
     struct oracle_state *s = &c->before;
@@ -155,16 +193,16 @@ void oracle_make_state(struct oracle_case *c)
     u64 edge = oracle_chance(85)
                    ? 256 + (oracle_random() % (ORACLE_STACK_BYTES - 512))
                    : (oracle_random() & 15) + (oracle_chance(50) ? ORACLE_STACK_BYTES - 12 : 0);
-    s->gpr[X86_RSP] = ORACLE_STACK + (oracle_chance(80) ? edge & ~7ull : edge);
+    make_selectors(c);
+    s->gpr[X86_RSP] = ORACLE_STACK - oracle_segment_base(c, X86_SS) +
+                      (oracle_chance(80) ? edge & ~7ull : edge);
     s->fs_base = s->gs_base = 0;
     if (c->code_bytes == 8) {
         s->fs_base = oracle_chance(50) ? ORACLE_DATA + (oracle_random() & 0xff0)
                                        : oracle_value() >> 32;
         s->gs_base = ORACLE_DATA + 0x1000 + (oracle_random() & 0xff0);
-    } else {
-        for (unsigned i = 0; i < 8; i++)
-            s->gpr[i] = (u32)s->gpr[i];
     }
+    cut_registers(c);
     oracle_make_x87(s->xsave);
     oracle_make_vectors(s->xsave);
     c->image = oracle_random() % ORACLE_IMAGES;
@@ -227,35 +265,31 @@ static void tame_vector_index(struct oracle_case *c, const struct insn *insn)
  * at TARGET. */
 static u64 aim(struct oracle_case *c, const struct insn *insn, u8 *code, u64 target)
 {
-    u64 *gpr = c->before.gpr;
-    u64 sum = (u64)insn->disp;
+    u64 *gpr = c->before.gpr, mask = bytes_mask(insn->address_bytes);
+    u64 segment = oracle_segment_base(c, insn->segment), index = 0;
+    u64 offset = target - segment, disp = (u64)insn->disp;
     unsigned disp_bytes = (unsigned)(insn->imm_offset - insn->disp_offset);
 
     if (insn->desc->attr & ATTR_VSIB)
         tame_vector_index(c, insn);
     else if (insn->index < X86_GPR_COUNT)
-        sum += gpr[insn->index] << insn->scale;
-    if (insn->segment == X86_FS && c->code_bytes == 8)
-        sum += c->before.fs_base;
-    if (insn->segment == X86_GS && c->code_bytes == 8)
-        sum += c->before.gs_base;
+        index = gpr[insn->index] << insn->scale;
     if (insn->base == INSN_RIP || insn->base == INSN_NO_REG) {
-        u64 next = insn->base == INSN_RIP
-                       ? ORACLE_CODE + c->code_at + (unsigned)(code - c->code) + insn->length
-                       : 0;
-        u64 disp = target - next - (sum - (u64)insn->disp);
+        if (insn->base == INSN_RIP)
+            index = c->before.rip + (unsigned)(code - c->code) + insn->length;
+        disp = offset - index;
         memcpy(code + insn->disp_offset, &disp, disp_bytes < 8 ? disp_bytes : 8);
-    } else if (insn->base == insn->index && !(insn->desc->attr & ATTR_VSIB)) {
-        gpr[insn->base] = (target - (u64)insn->disp) / (1 + (1u << insn->scale));
-    } else if (insn->base == X86_RSP && oracle_chance(30)) {
-        target = gpr[X86_RSP] + sum;
-    } else {
-        gpr[insn->base] = target - sum;
+        return segment + ((disp + index) & mask);
     }
-    if (c->code_bytes == 4)
-        for (unsigned i = 0; i < 8; i++)
-            gpr[i] = (u32)gpr[i];
-    return c->code_bytes == 4 ? (u32)target : target;
+    if (insn->base == insn->index && !(insn->desc->attr & ATTR_VSIB)) {
+        gpr[insn->base] = (offset - disp) / (1 + (1u << insn->scale));
+        index = gpr[insn->index] << insn->scale;
+    } else if (insn->base != X86_RSP || oracle_chance(70)) {
+        u64 *base = &gpr[insn->base];
+        *base = (*base & ~mask) | ((offset - disp - index) & mask);
+    }
+    cut_registers(c);
+    return segment + ((gpr[insn->base] + index + disp) & mask);
 }
 
 void oracle_poke(struct oracle_case *c, u64 address, const void *bytes, unsigned count)
@@ -320,7 +354,16 @@ void oracle_place_code(struct oracle_case *c, unsigned bytes)
     c->code_at = 64 + (oracle_random() & 63);
     if (oracle_chance(4))
         c->code_at = ORACLE_PAGE - bytes;
-    c->before.rip = ORACLE_CODE + c->code_at;
+    c->before.rip = c->code_at + (c->code_bytes == 2 ? 0 : ORACLE_CODE);
+}
+
+unsigned oracle_code_bytes(u32 attr)
+{
+    unsigned choice = oracle_random() % 100;
+
+    if ((attr & ATTR_ONLY64) || (choice < 55 && !(attr & ATTR_NO64)))
+        return 8;
+    return choice & 1 ? 4 : 2;
 }
 
 bool oracle_make(struct oracle_case *ret_case, const struct insn_desc *desc, u64 seed, u64 index)
@@ -332,10 +375,7 @@ bool oracle_make(struct oracle_case *ret_case, const struct insn_desc *desc, u64
 
     oracle_seed(seed, index);
     c->code_count = c->insn_count = c->undefined_flags = 0;
-    c->code_bytes = (desc->attr & ATTR_ONLY64) ? 8
-                    : (desc->attr & ATTR_NO64) ? 4
-                    : oracle_chance(65)        ? 8
-                                               : 4;
+    c->code_bytes = oracle_code_bytes(desc->attr);
     oracle_make_state(c);
     unsigned count = oracle_encode(bytes, desc, c->code_bytes, ORACLE_ANY_MEMORY);
     enum decode_result result = decode(bytes, sizeof(bytes), c->code_bytes, &insn);
@@ -353,16 +393,21 @@ bool oracle_make(struct oracle_case *ret_case, const struct insn_desc *desc, u64
     tame_branch(c, &insn, c->code);
     if (is_align_special((enum x86_op)insn.op))
         c->before.rflags &= ~(u64)X86_AC;
+    if (insn.op >= OP_XSAVE && insn.op <= OP_XRSTORS &&
+        (insn.base == X86_RAX || insn.base == X86_RDX || insn.index == X86_RAX ||
+         insn.index == X86_RDX))
+        return false; /* they hold the mask */
     if (insn.has_memory) {
         bool aligned = (desc->attr & ATTR_ALIGNED) || insn.op == OP_CMPXCHG8B ||
                        (insn.op >= OP_FXSAVE && insn.op <= OP_XRSTORS);
         target = oracle_target(insn_memory_bytes(&insn), aligned);
+        if (c->code_bytes == 2 && insn.segment == X86_SS && oracle_chance(90))
+            target = target - ORACLE_DATA + ORACLE_STACK;
         target = aim(c, &insn, c->code, target);
         if (overwrites_code(target))
             return false;
     }
     oracle_prepare(c, &insn, target);
-    for (unsigned i = 0; i < 8 && c->code_bytes == 4; i++)
-        c->before.gpr[i] = (u32)c->before.gpr[i];
+    cut_registers(c);
     return true;
 }

@@ -22,6 +22,11 @@ void oracle_make_state(struct oracle_case *c);
 void oracle_make_x87(u8 *image);
 void oracle_make_vectors(u8 *image);
 
+/* 2, 4 or 8, for a descriptor with ATTR. */
+unsigned oracle_code_bytes(u32 attr);
+/* Where SEGMENT begins when the case does. */
+u64 oracle_segment_base(const struct oracle_case *c, unsigned segment);
+
 /* A random address for an operand of BYTES, mostly a good one; aligned when ALIGNED, mostly. */
 u64 oracle_target(unsigned bytes, bool aligned);
 /* Makes COUNT bytes at ADDRESS, in the data pages that can be written or on the stack, begin as

@@ -4,18 +4,21 @@
  * The child loads a case's whole state by returning from a signal handler: the handler writes
  * registers and vector state into the frame that the kernel then restores. The exception that ends
  * the case enters the handler again, with the state that it left in the frame. So a case costs one
- * signal. 32-bit code runs through Linux's 32-bit code segment.
+ * signal. 32-bit code runs through Linux's 32-bit code segment,
+ * 16-bit code in an LDT.
  *
  * Runs   in a process of its own, which a case may break or hang: the parent starts another one.
  */
 #include "oracle.h"
 
+#include <asm/ldt.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -109,7 +112,7 @@ static void load_case(ucontext_t *context, const struct oracle_case *c)
 {
     greg_t *regs = context->uc_mcontext.gregs;
     u8 *frame = (u8 *)context->uc_mcontext.fpregs;
-    u64 cs = c->code_bytes == 8 ? ORACLE_CS64 : ORACLE_CS32;
+    const u16 *selector = c->before.selector;
 
     put_code(c);
     load_memory(c);
@@ -117,11 +120,24 @@ static void load_case(ucontext_t *context, const struct oracle_case *c)
         regs[greg_of[i]] = (greg_t)c->before.gpr[i];
     regs[REG_RIP] = (greg_t)c->before.rip;
     regs[REG_EFL] = (greg_t)c->before.rflags;
-    regs[REG_CSGSFS] = (greg_t)(cs | (u64)ORACLE_DS << 48);
+    regs[REG_CSGSFS] = (greg_t)(selector[X86_CS] | (u64)selector[X86_SS] << 48);
     context->uc_flags |= UC_STRICT_SS;
     copy(frame, c->before.xsave, FRAME_SOFTWARE);
     store_le64(frame + FRAME_HEADER, load_le64(frame + FRAME_HEADER) | 7);
     copy(frame + FRAME_AVX, c->before.xsave + FRAME_AVX, X86_XSAVE_BYTES - FRAME_AVX);
+}
+
+/* The last thing before the case runs: from here on FS is not the C library's. */
+static inline void load_segments(const struct oracle_state *s, bool based)
+{
+    u32 ds = s->selector[X86_DS], es = s->selector[X86_ES];
+    u32 fs = s->selector[X86_FS], gs = s->selector[X86_GS];
+
+    __asm__ volatile("mov %0, %%ds\n\tmov %1, %%es" : : "r"(ds), "r"(es));
+    if (based) /* the LDT has the bases */
+        __asm__ volatile("mov %0, %%fs\n\tmov %1, %%gs" : : "r"(fs), "r"(gs));
+    else
+        __asm__ volatile("wrgsbase %1\n\twrfsbase %0" : : "r"(s->fs_base), "r"(s->gs_base));
 }
 
 /* FS and the segment registers are still the case's when this is entered, and the flags' AC may be
@@ -156,10 +172,7 @@ __attribute__((no_stack_protector)) static void on_signal(int number, siginfo_t 
     if ((unsigned)batch_at == batch_count)
         siglongjmp(batch_end, 1);
     load_case(context, &oracle_cases[batch_at]);
-    __asm__ volatile("wrgsbase %1\n\twrfsbase %0"
-                     :
-                     : "r"(oracle_cases[batch_at].before.fs_base),
-                       "r"(oracle_cases[batch_at].before.gs_base));
+    load_segments(&oracle_cases[batch_at].before, oracle_cases[batch_at].code_bytes == 2);
 }
 
 static void map_at(u64 address, size_t bytes, int protection)
@@ -168,6 +181,19 @@ static void map_at(u64 address, size_t bytes, int protection)
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (got != at_address(address))
         _exit(2);
+}
+
+static void set_ldt(void)
+{
+    for (unsigned i = 0; i < ORACLE_LDT_COUNT; i++) {
+        struct user_desc desc = {.entry_number = i,
+                                 .base_addr = oracle_ldt[i].base,
+                                 .limit = oracle_ldt[i].limit,
+                                 .contents = oracle_ldt[i].access >> 2 & 3,
+                                 .useable = 1};
+        if (syscall(SYS_modify_ldt, 0x11, &desc, sizeof(desc)) != 0)
+            _exit(2);
+    }
 }
 
 static void child_setup(void)
@@ -186,6 +212,7 @@ static void child_setup(void)
     map_at(ORACLE_STACK, ORACLE_STACK_BYTES, PROT_READ | PROT_WRITE);
     if (sigaltstack(&alternate, NULL) != 0)
         _exit(2);
+    set_ldt();
     for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
         sigaction(signals[i], &action, NULL);
     __asm__ volatile("rdfsbase %0" : "=r"(host_fs));

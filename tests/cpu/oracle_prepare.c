@@ -11,6 +11,17 @@
 /* ---- what particular instructions need to do something interesting
  * ---------------------------------- */
 
+/* A place on the stack, as an offset in its segment; and the linear address of its top. */
+static u64 stack_offset(const struct oracle_case *c, unsigned at)
+{
+    return ORACLE_STACK + at - oracle_segment_base(c, X86_SS);
+}
+
+static u64 stack_top(const struct oracle_case *c)
+{
+    return oracle_segment_base(c, X86_SS) + c->before.gpr[X86_RSP];
+}
+
 static u64 code_target(const struct oracle_case *c)
 {
     return oracle_chance(90)
@@ -29,10 +40,8 @@ static void prepare_strings(struct oracle_case *c, const struct insn *insn)
         c->before.gpr[X86_RDI] = c->before.gpr[X86_RSI] + (oracle_random() & 31) - 16;
     if (oracle_chance(80))
         c->before.gpr[X86_RCX] = oracle_random() % 40;
-    if (insn->segment == X86_FS && c->code_bytes == 8)
-        c->before.gpr[X86_RSI] -= c->before.fs_base;
-    if (insn->segment == X86_GS && c->code_bytes == 8)
-        c->before.gpr[X86_RSI] -= c->before.gs_base;
+    c->before.gpr[X86_RSI] -= oracle_segment_base(c, insn->segment);
+    c->before.gpr[X86_RDI] -= oracle_segment_base(c, X86_ES);
 }
 
 static void prepare_divide(struct oracle_case *c)
@@ -59,7 +68,7 @@ static void prepare_compare_exchange(struct oracle_case *c, u64 target)
         return;
     c->before.gpr[X86_RAX] = load_le64(oracle_image[c->image] + at);
     c->before.gpr[X86_RDX] = load_le64(oracle_image[c->image] + at + 8);
-    if (c->code_bytes == 4) {
+    if (c->code_bytes != 8) {
         c->before.gpr[X86_RDX] = c->before.gpr[X86_RAX] >> 32;
         c->before.gpr[X86_RAX] = (u32)c->before.gpr[X86_RAX];
     }
@@ -90,31 +99,38 @@ static void prepare_return(struct oracle_case *c, const struct insn *insn)
                                     0,           0x10,        0x31,        0x53};
     unsigned bytes = insn->operand_bytes;
     u8 frame[40] = {0};
-    u64 values[5] = {code_target(c), selectors[oracle_random() & 7],
+    u16 cs = oracle_chance(60) ? c->before.selector[X86_CS] : selectors[oracle_random() & 7];
+    u64 values[5] = {code_target(c), cs,
                      X86_IF | X86_FLAG_FIXED | (oracle_random() & 0x244dd5), /* no TF */
-                     ORACLE_STACK + 256 + (oracle_random() & 0xff8), ORACLE_DS};
+                     stack_offset(c, 256) + (oracle_random() & 0xff8), c->before.selector[X86_SS]};
 
     if (oracle_chance(5))
         values[4] = selectors[oracle_random() & 7];
     for (unsigned i = 0; i < 5; i++)
         memcpy(frame + i * bytes, &values[i], bytes);
-    oracle_poke(c, c->before.gpr[X86_RSP], frame, insn->op == OP_RET ? bytes : 5 * bytes);
+    oracle_poke(c, stack_top(c), frame, insn->op == OP_RET ? bytes : 5 * bytes);
 }
 
-static u64 user_selector(void)
+static u64 user_selector(const struct oracle_case *c)
 {
     static const u16 selectors[] = {0,    1,    3,    0x23, 0x2b, 0x33, 0x28,   0x18,
                                     0x10, 0x08, 0x53, 0x5b, 0x43, 0xf8, 0xffff, 0x2f};
+    if (oracle_chance(c->code_bytes == 2 ? 60 : 15))
+        return (oracle_random() % 7) << 3 | 7; /* of the LDT, which has six */
     if (oracle_chance(40))
         return ORACLE_DS;
+    /* Linux kills a process whose 64-bit code has a 16-bit stack. */
     if (oracle_chance(30))
-        return oracle_chance(50) ? ORACLE_CS32 : ORACLE_CS64;
-    return oracle_chance(80) ? selectors[oracle_random() & 15] : oracle_random() & 0xff00;
+        return oracle_chance(50) || c->code_bytes == 2 ? ORACLE_CS32 : ORACLE_CS64;
+    u16 selector = selectors[oracle_random() & 15];
+    if (c->code_bytes == 2 && selector == ORACLE_CS64)
+        selector = ORACLE_CS16;
+    return oracle_chance(80) ? selector : oracle_random() & 0xff00;
 }
 
 static void prepare_selector(struct oracle_case *c, const struct insn *insn, u64 target)
 {
-    u64 value = user_selector();
+    u64 value = user_selector(c);
 
     if (insn->has_memory)
         oracle_poke(c, target, &value, 2);
@@ -126,7 +142,7 @@ static void prepare_far_pointer(struct oracle_case *c, const struct insn *insn, 
 {
     u8 bytes[16] = {0};
     u64 offset = code_target(c);
-    u16 selector = (u16)user_selector();
+    u16 selector = (u16)user_selector(c);
 
     memcpy(bytes, &offset, insn->operand_bytes);
     memcpy(bytes + insn->operand_bytes, &selector, 2);
@@ -136,7 +152,7 @@ static void prepare_far_pointer(struct oracle_case *c, const struct insn *insn, 
 static void prepare_far_immediate(struct oracle_case *c, const struct insn *insn, u8 *code)
 {
     u64 offset = code_target(c);
-    u16 selector = (u16)user_selector();
+    u16 selector = (u16)user_selector(c);
     unsigned offset_bytes = insn->operand_bytes == 2 ? 2 : 4;
 
     memcpy(code + insn->imm_offset, &offset, offset_bytes);
@@ -176,7 +192,7 @@ static void ignore_pointers(struct oracle_case *c, const struct insn *insn, u64 
 /* What the instruction finds through a pointer or on the stack. */
 static void prepare_control(struct oracle_case *c, const struct insn *insn, u8 *code, u64 target)
 {
-    u64 selector = user_selector();
+    u64 selector = user_selector(c);
 
     switch ((enum x86_op)insn->op) {
     case OP_RET:
@@ -193,7 +209,7 @@ static void prepare_control(struct oracle_case *c, const struct insn *insn, u8 *
         prepare_selector(c, insn, target);
         break;
     case OP_POP_SEG:
-        oracle_poke(c, c->before.gpr[X86_RSP], &selector, 2);
+        oracle_poke(c, stack_top(c), &selector, 2);
         break;
     case OP_LES:
     case OP_LDS:
@@ -219,10 +235,10 @@ static void prepare_control(struct oracle_case *c, const struct insn *insn, u8 *
         code[insn->imm_offset + 1] &= 1;
         if (oracle_chance(70))
             code[insn->imm_offset + 2] &= 0xe3;
-        c->before.gpr[X86_RBP] = ORACLE_STACK + 512 + (oracle_random() & 0x7f8);
+        c->before.gpr[X86_RBP] = stack_offset(c, 512) + (oracle_random() & 0x7f8);
         break;
     case OP_LEAVE:
-        c->before.gpr[X86_RBP] = ORACLE_STACK + 512 + (oracle_random() & 0x7f8);
+        c->before.gpr[X86_RBP] = stack_offset(c, 512) + (oracle_random() & 0x7f8);
         break;
     default:
         break;
@@ -263,10 +279,10 @@ void oracle_prepare(struct oracle_case *c, const struct insn *insn, u64 target)
         ignore_pointers(c, insn, target);
         break;
     case OP_XLAT:
-        c->before.gpr[X86_RBX] = oracle_target(1, false);
+        c->before.gpr[X86_RBX] = oracle_target(1, false) - oracle_segment_base(c, insn->segment);
         break;
     case OP_MASKMOV:
-        c->before.gpr[X86_RDI] = oracle_target(16, false);
+        c->before.gpr[X86_RDI] = oracle_target(16, false) - oracle_segment_base(c, insn->segment);
         break;
     default:
         break;

@@ -172,10 +172,10 @@ bool oracle_make_sequence(struct oracle_case *ret_case, u64 seed, u64 index)
 
     oracle_seed(seed, index);
     c->code_count = c->insn_count = c->undefined_flags = 0;
-    c->code_bytes = oracle_chance(70) ? 8 : 4;
+    c->code_bytes = oracle_code_bytes(0);
     oracle_make_state(c);
     c->before.rflags &= ~(u64)(X86_AC | X86_DF);
-    unsigned shape = oracle_random() % 4;
+    unsigned shape = oracle_random() % (c->code_bytes == 2 ? 2 : 4);
     bool call = shape == 3, loop = shape == 2 || (call && oracle_chance(50));
     struct sequence s = {
         .c = c, .pointer = X86_RBX, .counter = X86_RBX, .keeps_stack = call, .no_branches = call};
@@ -196,6 +196,8 @@ bool oracle_make_sequence(struct oracle_case *ret_case, u64 seed, u64 index)
         return false;
     c->before.gpr[X86_RBX] = ORACLE_DATA + 512 + (oracle_random() & 0xfc0);
     c->before.gpr[X86_RSP] = ORACLE_STACK + 1024 + (oracle_random() & 0xff0);
+    c->before.gpr[X86_RBX] -= oracle_segment_base(c, X86_DS);
+    c->before.gpr[X86_RSP] -= oracle_segment_base(c, X86_SS);
     oracle_place_code(c, c->code_count);
     return true;
 }

@@ -119,12 +119,21 @@ static void source_begin(struct source *source, struct cpu *cpu, gva_t linear, g
     source_copy(source, gpa, source->first_bytes);
 }
 
+/* #GP when the byte AHEAD of the instruction at cpu->rip is beyond the code segment's limit: before
+ * its page is looked at. */
+static void check_limit(struct cpu *cpu, unsigned ahead)
+{
+    if (cpu->code_bytes != 8 && cpu->rip + ahead > cpu->seg[X86_CS].limit)
+        cpu_raise_error(cpu, X86_GP, 0);
+}
+
 /* Adds the start of the next page, whose fetch may fault; false when it is there already. */
 static bool source_extend(struct source *source)
 {
     if (source->gpa[1] != 0 || (source->gpa[0] + source->first_bytes) % PAGE_BYTES != 0)
         return false;
     gva_t next = source->linear + source->first_bytes;
+    check_limit(source->cpu, source->first_bytes);
     if (source->cpu->code_bytes != 8)
         next = (u32)next;
     source->gpa[1] = mmu_fetch_page(source->cpu, next);
@@ -252,6 +261,7 @@ static struct block *block_make(struct cpu *cpu, gva_t linear, gpa_t gpa, unsign
 struct block *block_get(struct cpu *cpu, gva_t linear, unsigned mode)
 {
     struct block_cache *cache = cpu->blocks;
+    check_limit(cpu, 0);
     gpa_t gpa = mmu_fetch_page(cpu, linear) | (linear & (PAGE_BYTES - 1));
     unsigned key = mode & ~(unsigned)BLOCK_USER;
     struct block **link = &cache->buckets[bucket_of(gpa, key)];

@@ -121,8 +121,6 @@ void simd_run_vmaskmov(struct cpu *cpu, const struct insn *insn, const struct si
 
     simd_vector_get(cpu, insn_vvvv(insn), mask);
     masked.bitmap = sign_bitmap(mask, bytes, masked.element_bytes);
-    if (masked.bitmap != 0 && cpu->code_bytes != 8) /* segment limits hold for the whole operand */
-        seg_linear(cpu, (enum x86_segment)insn->segment, masked.offset, bytes, masked.access);
     u8 *host = masked.bitmap != 0 ? masked_host(cpu, insn, &masked, bytes) : NULL;
     if (host != NULL) {
         simd_call(cpu, insn, plan, host);
