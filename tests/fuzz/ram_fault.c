@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-enum { GUARD_BYTES = 1 << 16, TRAP_FLAG = 0x100, FAULTS_MAX = 4000 };
+enum { GUARD_BYTES = 1 << 16, TRAP_FLAG = 0x100, FAULTS_MAX = 250 };
 
 static u8 *armed_ram;
 static size_t armed_bytes;
