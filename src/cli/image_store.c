@@ -134,7 +134,7 @@ static void list_one(const char *name, const char *folder)
 }
 
 /* Images in FOLDER, whose names begin with PREFIX; returns how many. */
-static unsigned list_folder(const char *folder, const char *prefix, unsigned depth)
+static unsigned list_folder(const char *folder, const char *prefix, unsigned depth, bool names_only)
 {
     unsigned count = 0;
     struct dirent **entries = NULL;
@@ -145,11 +145,14 @@ static unsigned list_folder(const char *folder, const char *prefix, unsigned dep
         bool fits = fmt_text(path, sizeof(path), "%s/%s", folder, entry) < sizeof(path) &&
                     fmt_text(name, sizeof(name), "%s%s", prefix, entry) < sizeof(name);
         if (fits && image_name_valid(name) && folder_is_image(path)) {
-            list_one(name, path);
+            if (names_only)
+                printf("%s\n", name);
+            else
+                list_one(name, path);
             count++;
         } else if (fits && image_name_valid(name) && depth + 1 < NAME_PARTS_MAX) {
             fmt_text(name, sizeof(name), "%s%s/", prefix, entry);
-            count += list_folder(path, name, depth + 1);
+            count += list_folder(path, name, depth + 1, names_only);
         }
         free(entries[i]);
     }
@@ -157,14 +160,15 @@ static unsigned list_folder(const char *folder, const char *prefix, unsigned dep
     return count;
 }
 
-int image_list(struct err *err)
+int image_list(bool names_only, struct err *err)
 {
     char store[IMAGE_PATH_BYTES];
     int result = image_store_path(store, err);
     if (result != 0)
         return result;
-    printf("%-20s %10s %10s  %-22s %s\n", "IMAGE", "SIZE", "USED", "BUILT", "KERNEL");
-    if (list_folder(store, "", 0) == 0)
+    if (!names_only)
+        printf("%-20s %10s %10s  %-22s %s\n", "IMAGE", "SIZE", "USED", "BUILT", "KERNEL");
+    if (list_folder(store, "", 0, names_only) == 0 && !names_only)
         fprintf(stderr, "no image is here yet; 'atoll image build debian/12' makes one\n");
     return 0;
 }

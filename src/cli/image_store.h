@@ -25,8 +25,8 @@ MUST_CHECK int folder_make(const char *path, struct err *err);
 /* Removes PATH and all in it; what is not there is no error. */
 MUST_CHECK int folder_remove(const char *path, struct err *err);
 
-/* `atoll image ls` and `atoll image rm NAME`: 0 or a negative error. */
-MUST_CHECK int image_list(struct err *err);
+/* `atoll image ls` and `atoll image rm NAME`: 0 or a negative error. NAMES_ONLY: a name a line. */
+MUST_CHECK int image_list(bool names_only, struct err *err);
 MUST_CHECK int image_remove(const char *name, struct err *err);
 
 #endif

@@ -63,11 +63,13 @@ static int image_main(const char *const *argv, struct err *err)
         return image_status(result != 0 ? result : image_build(&options, err));
     }
     if (strcmp(verb, "ls") == 0 && argv[1] == NULL)
-        return image_status(image_list(err));
+        return image_status(image_list(false, err));
+    if (strcmp(verb, "ls") == 0 && has_one && strcmp(argv[1], "--quiet") == 0)
+        return image_status(image_list(true, err));
     if (strcmp(verb, "rm") == 0 && has_one)
         return image_status(image_remove(argv[1], err));
     err_set(err, -EINVAL,
-            "'atoll image %s' is not how it goes: build NAME, ls, or rm NAME; see "
+            "'atoll image %s' is not how it goes: build NAME, ls [--quiet], or rm NAME; see "
             "'atoll image --help'",
             verb);
     return EXIT_STATUS_ARGUMENT;
