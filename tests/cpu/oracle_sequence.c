@@ -7,6 +7,7 @@
  *
  *   straight   instructions, some of them branches forward
  *   loop       the same, then SUB counter, 1; JNZ to the beginning
+ *   overwrite  a loop that begins with MOV register, constant, and changes the constant each time
  *   call       JMP main; f: instructions; RET; main: instructions; CALL f; instructions;
  *              [SUB; JNZ main]
  */
@@ -138,6 +139,23 @@ static void add_loop(struct sequence *s, unsigned start)
         set_branch(s, back, start);
 }
 
+/* MOV ECX, constant; later ADD [the constant], 3. Returns where the constant is. */
+static unsigned add_constant(struct sequence *s)
+{
+    u8 move[ORACLE_ENCODE_BYTES] = {0xb9};
+
+    store_le32(move + 1, (u32)oracle_random());
+    return add_bytes(s, move) ? s->c->code_count - 4 : 0;
+}
+
+static void add_overwrite(struct sequence *s, unsigned constant)
+{
+    u8 add[ORACLE_ENCODE_BYTES] = {0x80, 0x05, 0, 0, 0, 0, 3}; /* RIP-relative */
+
+    store_le32(add + 2, constant + (oracle_random() & 3) - (s->c->code_count + 7));
+    add_bytes(s, add);
+}
+
 /* False when there was no room for all parts. */
 static bool add_call(struct sequence *s, bool loop)
 {
@@ -186,7 +204,11 @@ bool oracle_make_sequence(struct oracle_case *ret_case, u64 seed, u64 index)
         if (!add_call(&s, loop))
             return false;
     } else {
+        bool overwrite = loop && c->code_bytes == 8 && oracle_chance(40);
+        unsigned constant = overwrite ? add_constant(&s) : 0;
         add_some(&s, 2 + oracle_random() % 8);
+        if (overwrite && s.branch_count == 0)
+            add_overwrite(&s, constant);
         unsigned count = c->insn_count, end = c->code_count;
         if (loop)
             add_loop(&s, 0);
