@@ -73,7 +73,7 @@ u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page)
     return number;
 }
 
-static void stack_reset(struct jit *jit, unsigned privilege)
+void jit_stack_reset(struct jit *jit, unsigned privilege)
 {
     u8 *top = jit->memory.stacks[privilege] + jit->memory.stack_bytes - 8;
     store_le64(top, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
@@ -84,7 +84,7 @@ static void stack_reset(struct jit *jit, unsigned privilege)
 void jit_reset_stacks(struct cpu *cpu)
 {
     for (unsigned i = 0; i < PRIVILEGE_COUNT; i++)
-        stack_reset(cpu->jit, i);
+        jit_stack_reset(cpu->jit, i);
 }
 
 static void guards_clear(struct cpu *cpu, unsigned half)
@@ -165,7 +165,7 @@ void jit_follow_mappings(struct cpu *cpu)
     if (high || (low && jit->low_kernel_code))
         jit_reset_stacks(cpu);
     else if (low)
-        stack_reset(jit, PRIVILEGE_USER);
+        jit_stack_reset(jit, PRIVILEGE_USER);
 }
 
 static void jit_free(struct jit *jit)

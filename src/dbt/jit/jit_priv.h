@@ -131,6 +131,7 @@ struct jit {
     struct jit_trap_site *traps;
     u32 trap_count;
     u64 return_stack[PRIVILEGE_COUNT]; /* the host RSP of each, while not in use */
+    u8 stack_mode[PRIVILEGE_COUNT];    /* the mode of the code whose return sites it holds */
     u32 code_log_seen;                 /* how much of the group's log of overwritten code */
     u64 fetch_epoch_seen[2];           /* of the lower and the upper half of the address space */
     bool low_kernel_code; /* code of the lower half was translated for kernel privilege */
@@ -182,6 +183,8 @@ void jit_follow_code_writes(struct cpu *cpu);
 void jit_follow_mappings(struct cpu *cpu);
 /* Empties the return stacks. */
 void jit_reset_stacks(struct cpu *cpu);
+/* The same for one privilege. */
+void jit_stack_reset(struct jit *jit, unsigned privilege);
 
 /* run.c: called from stubs, on the C stack, with the guest's state in struct cpu: interprets the
  * instruction that META names. */

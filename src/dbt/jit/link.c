@@ -114,6 +114,26 @@ static u8 *emit_attention(struct emitter *out, bool live)
     return leave;
 }
 
+/* Leaves when the processor is in another mode than the block was made for: another privilege or
+ * alignment check flag at the same address, or a unit that was switched off. */
+static u8 *emit_verify_mode(struct emitter *out, u8 mode, bool live)
+{
+    if (!live) {
+        emit_cmp32_mem_imm(out, STATE, STATE_AT(jit_mode), mode);
+        return emit_jcc(out, COND_NE, NULL);
+    }
+    struct host_mem difference = host_mem_base(RCX, -(s32)mode);
+    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_load32(out, RCX, STATE, STATE_AT(jit_mode));
+    emit_lea(out, true, RCX, &difference);
+    u8 *same = emit_jrcxz(out);
+    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    u8 *differs = emit_jmp(out, NULL);
+    emit_patch8(out, same, out->at);
+    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    return differs;
+}
+
 u32 jit_indirect_entry(struct jit *jit, u32 block_number)
 {
     struct jit_block *block = &jit->blocks[block_number];
@@ -123,10 +143,11 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     bool live = block->has_live_flags;
     if (block->indirect != 0)
         return block->indirect;
-    u8 *branches[3];
+    u8 *branches[4];
     branches[0] = emit_verify_rip(&out, block->rip, live);
     branches[1] = emit_guard(&out, &jit->pages[block->page], live);
     branches[2] = emit_attention(&out, live);
+    branches[3] = emit_verify_mode(&out, block->mode, live);
     emit_jmp(&out, jit_rw(jit, block->code));
     if (out.full)
         return 0;

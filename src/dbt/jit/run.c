@@ -131,8 +131,15 @@ static u64 enter(struct cpu *cpu, u32 number)
     struct jit *jit = cpu->jit;
     enter_function function = (enter_function)(uintptr_t)jit_rx(jit, jit->enter);
     unsigned privilege = cpu->privilege;
+    u8 mode = jit_mode(cpu);
     if (!cpu->vector_live)
         simd_load(cpu);
+    /* Return sites are gone back to without a look at the mode. */
+    if (jit->stack_mode[privilege] != mode) {
+        jit->stack_mode[privilege] = mode;
+        jit_stack_reset(jit, privilege);
+    }
+    cpu->jit_mode = mode;
     cpu->jit_return_stack = jit->return_stack[privilege];
     u64 left = function(cpu, jit_rx(jit, jit->blocks[number].code));
     if ((left & 3) != LEAVE_LOOKUP)
