@@ -42,33 +42,40 @@ static void access_show(struct kvm_vcpu *kvm)
                                         (access->is_advancing ? access->done_bytes : 0)};
     if (!access_is_read(access))
         __builtin_memcpy(&exit->value, access->data + access->done_bytes, exit->bytes);
-    kvm->is_open = true;
+    kvm->is_open = kvm->is_asked = true;
 }
 
-bool kvm_exit_answer(struct kvm_vcpu *kvm)
+/* Puts the machine's answer, if one was asked for, where KVM looks for it. */
+static void take_answer(struct kvm_vcpu *kvm)
 {
     struct kvm_access *access = &kvm->access;
     const struct vm_exit *exit = &kvm->vcpu.exit;
-    struct kvm_run *run = kvm->run;
 
-    if (exit->kind == EXIT_MSR_READ || exit->kind == EXIT_MSR_WRITE) {
-        run->msr.error = exit->msr_fault;
-        if (exit->kind == EXIT_MSR_READ)
-            run->msr.data = exit->value;
-    }
+    if (!kvm->is_asked)
+        return;
+    kvm->is_asked = false;
     if (access->total_bytes != 0) {
         unsigned bytes = access_bytes(access);
         if (access_is_read(access))
             __builtin_memcpy(access->data + access->done_bytes, &exit->value, bytes);
         access->done_bytes += bytes;
-        if (access->done_bytes < access->total_bytes) {
-            access_show(kvm);
-            return true;
-        }
-        access->total_bytes = 0;
+        if (access->done_bytes == access->total_bytes)
+            access->total_bytes = 0;
+        return;
     }
-    kvm->vcpu.exit.kind = EXIT_KICKED; /* answered: not to be answered again */
-    return false;
+    kvm->run->msr.error = exit->msr_fault;
+    if (exit->kind == EXIT_MSR_READ)
+        kvm->run->msr.data = exit->value;
+}
+
+bool kvm_exit_answer(struct kvm_vcpu *kvm, bool show_next)
+{
+    take_answer(kvm);
+    if (kvm->access.total_bytes == 0)
+        return false;
+    if (show_next)
+        access_show(kvm);
+    return true;
 }
 
 static void port_exit(struct kvm_vcpu *kvm)
@@ -111,7 +118,7 @@ static void msr_exit(struct kvm_vcpu *kvm)
                                       .bytes = 8,
                                       .address = run->msr.index,
                                       .value = is_read ? 0 : run->msr.data};
-    kvm->is_open = true;
+    kvm->is_open = kvm->is_asked = true;
     kvm_tsc_follow(kvm); /* a deadline is to be compared with the guest's counter */
 }
 

@@ -65,6 +65,7 @@ struct kvm_vcpu {
     u32 nmi_wanted; /* atomic */
 
     bool is_open;      /* the last exit's instruction must be finished by entering KVM again */
+    bool is_asked;     /* vcpu->exit is an access or MSR that the machine answers by the next run */
     bool has_exit;     /* the shared page holds an exit that nobody has looked at */
     bool window_stale; /* what the page says about taking interrupts is not true any more */
     bool is_halted;    /* KVM_LAPIC_USER: the last exit was HLT */
@@ -86,11 +87,12 @@ struct vcpu *kvm_vcpu_new(struct engine *engine, unsigned index, struct err *err
 
 /* Translates the exit in the shared page to vcpu->exit; false: there is nothing for the machine. */
 bool kvm_exit_read(struct kvm_vcpu *kvm);
-/* Gives KVM the machine's answer to the last access; true: another access of the same exit waits in
- * vcpu->exit. */
-bool kvm_exit_answer(struct kvm_vcpu *kvm);
+/* Gives KVM the machine's answer to the last access; true: the same exit has another access, which
+ * SHOW_NEXT puts into vcpu->exit. */
+bool kvm_exit_answer(struct kvm_vcpu *kvm, bool show_next);
 void kvm_exit_fail(struct kvm_vcpu *kvm, const char *reason);
-/* Enters KVM only to finish the instruction of the last exit. */
+/* Enters KVM only to finish the instruction of the last exit. Where that has more accesses to make
+ * (a string instruction), it stays open, and a state that is read now is that of before it. */
 void kvm_vcpu_close(struct kvm_vcpu *kvm);
 
 void kvm_state_get(struct kvm_vcpu *kvm, struct x86_state *ret_state);

@@ -119,7 +119,7 @@ static void vcpu_run_kvm(struct vcpu *vcpu)
     if (kvm->is_stepping) {
         if (kvm_step_continue(kvm))
             return;
-    } else if (kvm_exit_answer(kvm)) {
+    } else if (kvm_exit_answer(kvm, true)) {
         return;
     }
     while (!run_once(kvm))
@@ -128,7 +128,7 @@ static void vcpu_run_kvm(struct vcpu *vcpu)
 
 void kvm_vcpu_close(struct kvm_vcpu *kvm)
 {
-    if (kvm_exit_answer(kvm) || !kvm->is_open)
+    if (kvm_exit_answer(kvm, false) || !kvm->is_open)
         return;
     kvm->run->request_interrupt_window = 0;
     __atomic_store_n(&kvm->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -171,7 +171,7 @@ static int vcpu_set_kvm(struct vcpu *vcpu, const struct x86_state *state)
 
     kvm_vcpu_close(kvm);
     kvm->access.total_bytes = 0;
-    kvm->has_exit = kvm->is_stepping = false;
+    kvm->has_exit = kvm->is_stepping = kvm->is_asked = false;
     kvm->window_stale = true;
     return kvm_state_set(kvm, state, true);
 }
