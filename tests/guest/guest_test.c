@@ -1,19 +1,25 @@
 /*
- * tests/guest/guest_test.c - runs a guest image of this folder in the interpreter, from the reset
- * vector, as a processor of either vendor, and takes its word for how it went (report.inc).
+ * tests/guest/guest_test.c - runs a guest image of this folder from the reset vector, as a
+ * processor of either vendor, interpreted and translated, and takes its word for how it went
+ * (report.inc).
  *
  * Usage  guest_test IMAGE: a 64 KiB ROM. Exits 0 when the image reports 0.
  */
+#include "base/codemem.h"
 #include "core/mem.h"
 #include "dbt/cpu.h"
+#include "dbt/jit.h"
+#include "vcpu/dbt/trap.h"
 #include "x86/cpuid.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { ROM_BYTES = 0x10000, LOW_BYTES = 0xf0000, RAM_BYTES = 0x200000, SECONDS_MAX = 60 };
+enum { CODE_BYTES = 4 << 20, STACK_BYTES = 16384, GUARD_BYTES = 4096 };
 enum { RESULT_PORT = 0xf4, TEXT_PORT = 0xe9, FAILED_RUN = -1 };
 
 static u8 rom[ROM_BYTES] __attribute__((aligned(4096)));
@@ -91,7 +97,27 @@ static int run_image(struct cpu *cpu)
     }
 }
 
-static int run_as(bool intel)
+/* Gives CPU a translator; what it needs lives as long as the process. */
+static bool add_translator(struct cpu *cpu)
+{
+    static struct codemem code;
+    struct jit_memory memory = {.stack_bytes = STACK_BYTES};
+    if (code.bytes == 0 && codemem_init(&code, CODE_BYTES) != 0)
+        return false;
+    memory.rw = code.write;
+    memory.rx = (u8 *)(uintptr_t)code.execute;
+    memory.bytes = code.bytes;
+    for (unsigned i = 0; i < ARRAY_LEN(memory.stacks); i++) {
+        u8 *stack = mmap(NULL, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (stack == MAP_FAILED || mprotect(stack, GUARD_BYTES, PROT_NONE) != 0)
+            return false;
+        memory.stacks[i] = stack + GUARD_BYTES;
+    }
+    return jit_init(cpu, &memory) == 0;
+}
+
+static int run_as(bool intel, bool translated)
 {
     static struct cpu_group group;
     static struct cpuid_model model;
@@ -107,23 +133,34 @@ static int run_as(bool intel)
     make_model(&model, intel);
     cpu_group_init(&group, &mem, &model);
     if (add_memory(&mem) && cpu_init(cpu, &group, 0) == 0) {
-        result = run_image(cpu);
+        if ((!translated || add_translator(cpu)) && trap_thread_begin(cpu, NULL) == 0) {
+            result = run_image(cpu);
+            trap_thread_end();
+        }
+        if (translated)
+            jit_fini(cpu);
         cpu_fini(cpu);
     }
     mem_fini(&mem);
     free(cpu);
     if (result != 0)
-        fprintf(stderr, "as %s: check %d (0x%x) failed\n", intel ? "Intel" : "AMD", result,
-                (unsigned)result);
+        fprintf(stderr, "as %s, %s: check %d (0x%x) failed\n", intel ? "Intel" : "AMD",
+                translated ? "translated" : "interpreted", result, (unsigned)result);
     return result;
 }
 
 int main(int argc, char **argv)
 {
+    int failures = 0;
+
     if (argc != 2 || !load_rom(argv[1])) {
         fprintf(stderr, "usage: guest_test IMAGE (a ROM of 64 KiB)\n");
         return 2;
     }
     alarm(SECONDS_MAX);
-    return run_as(true) == 0 && run_as(false) == 0 ? 0 : 1;
+    if (trap_install(NULL) != 0)
+        return 2;
+    for (unsigned i = 0; i < 4; i++)
+        failures += run_as((i & 1) != 0, (i & 2) != 0) != 0;
+    return failures == 0 ? 0 : 1;
 }

@@ -535,6 +535,32 @@ long_mode:
         CHECK_EQUAL qword [got_rip], user32.end
         CHECK_EQUAL dword [scratch + 16], 0x3232
 
+; ---- the same code in other modes ------------------------------------------------------------------
+        ; What level 0 has called may not carry its rights to level 3.
+        mov ecx, 4
+        mov eax, supervisor_read
+.probe: call rax
+        dec ecx
+        jnz .probe
+        RING3 user_probe, CODE3
+        CHECK_EQUAL dword [got_vector], 14
+        CHECK_EQUAL dword [got_error], 5
+        CHECK_EQUAL qword [got_rip], supervisor_read
+        ; A vector unit that is switched off between two runs of the same code.
+        mov rax, cr4
+        or eax, 0x200
+        mov cr4, rax
+        clts
+        RING3 user_vector, CODE3
+        CHECK_EQUAL dword [got_vector], 3
+        mov rax, cr0
+        or eax, 8
+        mov cr0, rax
+        RING3 user_vector, CODE3
+        CHECK_EQUAL dword [got_vector], 7
+        CHECK_EQUAL qword [got_rip], vector_function
+        clts
+
 ; ---- faults on the way to a handler ----------------------------------------------------------------
         ; A stack that cannot be pushed to: #SS, and for that #SS again, makes #DF on IST 2.
         mov dword [resume], .doubled
@@ -674,6 +700,23 @@ user_page_write:
         mov [0x82008], al
 user_ist:
         int3
+user_probe:
+        mov eax, supervisor_read
+        call rax
+        int3
+user_vector:
+        mov ecx, 4
+        mov eax, vector_function
+.more:  call rax
+        dec ecx
+        jnz .more
+        int3
+supervisor_read:
+        mov bl, [0x82008]
+        ret
+vector_function:
+        movaps xmm0, xmm1
+        ret
 user_call_gate:
         call far dword [scratch]
         int3
