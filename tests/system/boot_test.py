@@ -3,6 +3,7 @@
 
 Usage: boot_test.py [TEST...]. Exit status 77 where the kernel cannot be fetched.
 """
+import ctypes
 import hashlib
 import http.server
 import os
@@ -10,6 +11,7 @@ import pathlib
 import re
 import shutil
 import signal
+import struct
 import tempfile
 import threading
 
@@ -131,6 +133,45 @@ wait
         machine.expect(r'CPUS 4\b', BOOT_SECONDS)
         machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
         check(len(re.findall(r'JOB \d', machine.text())) == 8, 'a job is missing')
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def unpacked_kernel():
+    """The ELF file inside the bzImage (this kernel is packed with LZ4, legacy frames), or None."""
+    packed = kernel.image.read_bytes()
+    at = packed.find(b'\x02\x21\x4c\x18') + 4
+    try:
+        lz4 = ctypes.CDLL('liblz4.so.1')
+    except OSError:
+        return None
+    frame_bytes = 8 * MIB
+    buffer = ctypes.create_string_buffer(frame_bytes)
+    elf = b''
+    while at >= 4 and len(elf) % frame_bytes == 0:
+        size, = struct.unpack_from('<I', packed, at)
+        if size == 0 or size > len(packed) - at - 4:
+            break
+        got = lz4.LZ4_decompress_safe(packed[at + 4:at + 4 + size], buffer, size, frame_bytes)
+        if got <= 0:
+            break
+        elf += buffer.raw[:got]
+        at += 4 + size
+    return elf if elf.startswith(b'\x7fELF') else None
+
+
+def test_pvh():
+    """The same kernel as an ELF file, entered by its PVH note."""
+    elf = unpacked_kernel()
+    if elf is None:
+        print('test_pvh: the kernel cannot be unpacked here')
+        return
+    vmlinux = scratch / 'vmlinux'
+    vmlinux.write_bytes(elf)
+    image = guest.initramfs(scratch / 'initramfs', 'echo "CPUS $(nproc)"; cat /proc/cmdline')
+    with Vm({'kernel': vmlinux, 'initrd': image, 'cpus': 2,
+             'append': 'console=ttyS0 by=pvh'}) as machine:
+        machine.expect(r'CPUS 2\b', BOOT_SECONDS)
+        machine.expect(r'by=pvh\s+SCRIPT-ENDED', STEP_SECONDS)
         check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
 
 
