@@ -11,9 +11,11 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import struct
 import tempfile
 import threading
+import urllib.request
 
 import guest
 from guest import Vm, check
@@ -258,6 +260,9 @@ def test_network():
 
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        forwarded = probe.getsockname()[1]
     script = f'''
 ip link set eth0 up || ip link
 cat > /tmp/dhcp.sh <<'END'
@@ -272,11 +277,19 @@ chmod +x /tmp/dhcp.sh
 udhcpc -i eth0 -n -q -s /tmp/dhcp.sh
 . /tmp/router
 wget -q -O /tmp/payload http://$ROUTER:{server.server_port}/ && sha256sum /tmp/payload | sed 's/^/SUM /'
+httpd -p 80 -h /tmp && echo SERVING
+read -r line
 '''
+    user = {'kind': 'user', 'forwards': [{'host_port': forwarded, 'guest_port': 80}]}
     try:
-        with vm(script, VIRTIO, nets=[{'kind': 'user'}], cpus=2) as machine:
+        with vm(script, VIRTIO, nets=[user], cpus=2) as machine:
             machine.expect(r'BOUND \S+ \S+ \S+', BOOT_SECONDS)
             machine.expect('SUM ' + hashlib.sha256(payload).hexdigest(), STEP_SECONDS)
+            machine.expect(r'SERVING', STEP_SECONDS)
+            with urllib.request.urlopen(f'http://127.0.0.1:{forwarded}/payload',
+                                        timeout=STEP_SECONDS) as answer:
+                check(answer.read() == payload, 'what the guest served is not what it was given')
+            machine.send('done\n')
             check(machine.finish(STEP_SECONDS) == guest.STATUS_POWEROFF, 'the exit status is not 0')
     finally:
         server.shutdown()
