@@ -168,6 +168,8 @@ struct x86_msrs {
     u64 debugctl, mcg_status, bios_sign_id;
     u64 mtrr_def_type, mtrr_fixed[X86_MTRR_FIXED_COUNT];
     u64 mtrr_base[X86_MTRR_VARIABLE_COUNT], mtrr_mask[X86_MTRR_VARIABLE_COUNT];
+    /* KVM's paravirtual clock, where the engine keeps it (engine.in_kernel_pvclock); else 0. */
+    u64 kvm_system_time, kvm_wall_clock;
 };
 
 /* An event that the processor has begun to deliver or must deliver next. Its kind decides what a
@@ -193,6 +195,7 @@ struct x86_state {
     u64 dr[8]; /* 4 and 5 unused */
     u64 xcr0;
     u64 tsc; /* the guest's time stamp counter at the moment of the save */
+    u64 pvclock_ns; /* KVM's paravirtual clock at that moment, the VM's; 0 as above */
     struct x86_msrs msr;
     struct x86_event event; /* exception or interrupt in delivery */
     bool interrupt_shadow;  /* after STI or MOV SS */

@@ -66,7 +66,9 @@ static const struct {
     MTRR(5),
     MTRR(6),
     MTRR(7),
-    MSR(X86_MSR_TSC_DEADLINE, tsc_deadline), /* the last: not where the local APIC is ours */
+    MSR(X86_MSR_KVM_WALL_CLOCK, kvm_wall_clock),
+    MSR(X86_MSR_KVM_SYSTEM_TIME, kvm_system_time), /* 0 stops KVM from writing the clock's page */
+    MSR(X86_MSR_TSC_DEADLINE, tsc_deadline),       /* the last: not where the local APIC is ours */
 };
 enum { MSR_COUNT = ARRAY_LEN(msr_table) };
 _Static_assert(MSR_COUNT <= 64, "bad_msrs is a word");
@@ -213,4 +215,22 @@ void kvm_tsc_set(struct kvm_vcpu *kvm, u64 tsc)
     if (!engine->has_tsc_attr || tsc_attr(kvm, KVM_SET_DEVICE_ATTR, &offset) < 0)
         set_one_msr(kvm, X86_MSR_TSC, clock_tsc() + offset);
     kvm_tsc_follow(kvm);
+}
+
+/* ---- the paravirtual clock ---- */
+
+u64 kvm_pvclock_get(struct kvm_vcpu *kvm)
+{
+    struct kvm_clock_data data = {0};
+
+    return kvm_ioctl(kvm->engine->vm_fd, KVM_GET_CLOCK, &data) < 0 ? 0 : data.clock;
+}
+
+/* The first processor's state carries it; 0 lets it run on. */
+void kvm_pvclock_set(struct kvm_vcpu *kvm, u64 ns)
+{
+    struct kvm_clock_data data = {.clock = ns};
+
+    if (kvm->vcpu.index == 0 && ns != 0)
+        kvm_ioctl(kvm->engine->vm_fd, KVM_SET_CLOCK, &data);
 }

@@ -104,6 +104,8 @@ int kvm_state_lapic(struct vcpu *vcpu, u8 page[VCPU_LAPIC_BYTES], bool is_set);
  * registers. */
 void kvm_msrs_get(struct kvm_vcpu *kvm, struct x86_msrs *msrs);
 int kvm_msrs_set(struct kvm_vcpu *kvm, const struct x86_msrs *msrs);
+u64 kvm_pvclock_get(struct kvm_vcpu *kvm);
+void kvm_pvclock_set(struct kvm_vcpu *kvm, u64 ns);
 void kvm_tsc_set(struct kvm_vcpu *kvm, u64 tsc);
 /* Brings vcpu.tsc_offset up to date. */
 void kvm_tsc_follow(struct kvm_vcpu *kvm);

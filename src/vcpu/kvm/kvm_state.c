@@ -350,6 +350,7 @@ void kvm_state_get(struct kvm_vcpu *kvm, struct x86_state *ret_state)
     ret_state->activity = get_activity(kvm);
     kvm_tsc_follow(kvm);
     ret_state->tsc = clock_tsc() + kvm->vcpu.tsc_offset;
+    ret_state->pvclock_ns = kvm_pvclock_get(kvm);
 }
 
 int kvm_state_set(struct kvm_vcpu *kvm, const struct x86_state *state, bool is_whole)
@@ -364,8 +365,10 @@ int kvm_state_set(struct kvm_vcpu *kvm, const struct x86_state *state, bool is_w
         r = set_vectors(kvm, state);
     if (r >= 0)
         r = set_debug(kvm, state);
-    if (r >= 0 && is_whole)
+    if (r >= 0 && is_whole) {
         kvm_tsc_set(kvm, state->tsc);
+        kvm_pvclock_set(kvm, state->pvclock_ns);
+    }
     if (r >= 0)
         r = kvm_msrs_set(kvm, &state->msr);
     if (r >= 0)
