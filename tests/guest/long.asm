@@ -469,6 +469,11 @@ long_mode:
         CHECK_EQUAL qword [got_rsp], STACK_RING3
         CHECK_EQUAL qword [got_frame], STACK_RING0 - 48
         CHECK_EQUAL qword [handler_ss], 0
+%ifndef TCG
+        RING3 user_stac, CODE3
+        CHECK_EQUAL dword [got_vector], 6
+        CHECK_EQUAL qword [got_rip], user_stac
+%endif
         RING3 user_gate_dpl, CODE3
         CHECK_EQUAL dword [got_vector], 13
         CHECK_EQUAL dword [got_error], IDT_ERROR(0x20)
@@ -692,6 +697,9 @@ error_vectors:
 user_privileged:
         cli
         nop
+user_stac:
+        db 0x0f, 0x01, 0xcb      ; STAC
+        int3
 user_gate_dpl:
         int 0x20
 user_page:
