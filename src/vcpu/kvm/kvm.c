@@ -225,10 +225,10 @@ static void dirty_sync(struct engine *engine)
 
 static void route_learn(struct kvm_engine *kvm, u64 address, u32 data)
 {
-    struct {
+    union {
+        u8 room[sizeof(struct kvm_irq_routing) + KVM_ROUTES * sizeof(struct kvm_irq_routing_entry)];
         struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[KVM_ROUTES];
-    } table = {0};
+    } table = {.room = {0}};
 
     for (unsigned i = 0; i < kvm->route_count; i++)
         if (kvm->routes[i].address == address && kvm->routes[i].data == data)
@@ -240,7 +240,7 @@ static void route_learn(struct kvm_engine *kvm, u64 address, u32 data)
         kvm->route_count++;
     table.head.nr = kvm->route_count;
     for (unsigned i = 0; i < kvm->route_count; i++)
-        table.entries[i] = (struct kvm_irq_routing_entry){
+        table.head.entries[i] = (struct kvm_irq_routing_entry){
             .gsi = i,
             .type = KVM_IRQ_ROUTING_MSI,
             .u.msi = {.address_lo = (u32)kvm->routes[i].address,

@@ -73,9 +73,14 @@ static const struct {
 enum { MSR_COUNT = ARRAY_LEN(msr_table) };
 _Static_assert(MSR_COUNT <= 64, "bad_msrs is a word");
 
-struct msr_list {
+union msr_list {
+    u8 room[sizeof(struct kvm_msrs) + MSR_COUNT * sizeof(struct kvm_msr_entry)];
     struct kvm_msrs head;
-    struct kvm_msr_entry entries[MSR_COUNT];
+};
+
+union one_msr {
+    u8 room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+    struct kvm_msrs head;
 };
 
 /* ---- model-specific registers
@@ -87,7 +92,7 @@ static u64 *msr_value(struct x86_msrs *msrs, unsigned i)
 }
 
 /* Fills LIST with the table's entries that KVM has; INDEXES gets their places in the table. */
-static unsigned list_msrs(struct kvm_vcpu *kvm, struct msr_list *list, u8 indexes[MSR_COUNT])
+static unsigned list_msrs(struct kvm_vcpu *kvm, union msr_list *list, u8 indexes[MSR_COUNT])
 {
     struct kvm_engine *engine = kvm->engine;
     unsigned last = engine->engine.in_kernel_lapic ? MSR_COUNT : MSR_COUNT - 1;
@@ -97,7 +102,7 @@ static unsigned list_msrs(struct kvm_vcpu *kvm, struct msr_list *list, u8 indexe
         if (engine->bad_msrs & BIT(i))
             continue;
         indexes[count] = (u8)i;
-        list->entries[count++] = (struct kvm_msr_entry){.index = msr_table[i].index};
+        list->head.entries[count++] = (struct kvm_msr_entry){.index = msr_table[i].index};
     }
     list->head.nmsrs = count;
     return count;
@@ -110,7 +115,7 @@ static void probe_msrs(struct kvm_vcpu *kvm)
     u8 indexes[MSR_COUNT];
 
     while (!engine->bad_msrs_known) {
-        struct msr_list list = {0};
+        union msr_list list = {.room = {0}};
         unsigned count = list_msrs(kvm, &list, indexes);
         int r = kvm_ioctl(kvm->fd, KVM_GET_MSRS, &list);
         if (r >= 0 && (unsigned)r < count)
@@ -122,7 +127,7 @@ static void probe_msrs(struct kvm_vcpu *kvm)
 
 void kvm_msrs_get(struct kvm_vcpu *kvm, struct x86_msrs *msrs)
 {
-    struct msr_list list = {0};
+    union msr_list list = {.room = {0}};
     u8 indexes[MSR_COUNT];
 
     lock_acquire(&kvm->engine->lock);
@@ -131,15 +136,15 @@ void kvm_msrs_get(struct kvm_vcpu *kvm, struct x86_msrs *msrs)
     lock_release(&kvm->engine->lock);
     int r = kvm_ioctl(kvm->fd, KVM_GET_MSRS, &list);
     for (unsigned i = 0; i < count && (int)i < r; i++)
-        *msr_value(msrs, indexes[i]) = list.entries[i].data;
+        *msr_value(msrs, indexes[i]) = list.head.entries[i].data;
 }
 
 static int set_one_msr(struct kvm_vcpu *kvm, u32 index, u64 value)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } one = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
+    union one_msr one = {.room = {0}};
+
+    one.head.nmsrs = 1;
+    one.head.entries[0] = (struct kvm_msr_entry){.index = index, .data = value};
     int r = kvm_ioctl(kvm->fd, KVM_SET_MSRS, &one);
 
     return r == 1 ? 0 : r < 0 ? r : -EINVAL;
@@ -149,7 +154,7 @@ static int set_one_msr(struct kvm_vcpu *kvm, u32 index, u64 value)
  * microcode): it changes nothing for the guest. */
 int kvm_msrs_set(struct kvm_vcpu *kvm, const struct x86_msrs *msrs)
 {
-    struct msr_list list = {0};
+    union msr_list list = {.room = {0}};
     u8 indexes[MSR_COUNT];
 
     lock_acquire(&kvm->engine->lock);
@@ -157,17 +162,17 @@ int kvm_msrs_set(struct kvm_vcpu *kvm, const struct x86_msrs *msrs)
     unsigned count = list_msrs(kvm, &list, indexes);
     lock_release(&kvm->engine->lock);
     for (unsigned i = 0; i < count; i++)
-        list.entries[i].data = *msr_value((struct x86_msrs *)msrs, indexes[i]);
+        list.head.entries[i].data = *msr_value((struct x86_msrs *)msrs, indexes[i]);
     int r = kvm_ioctl(kvm->fd, KVM_SET_MSRS, &list);
     if (r == (int)count)
         return 0;
     for (unsigned i = r < 0 ? 0 : (unsigned)r; i < count; i++) {
-        u32 index = list.entries[i].index;
+        u32 index = list.head.entries[i].index;
         bool is_decor = index == X86_MSR_BIOS_SIGN_ID || index == X86_MSR_MISC_ENABLE ||
                         (index >= X86_MSR_MTRR_BASE0 && index <= X86_MSR_MTRR_DEF_TYPE &&
                          index != X86_MSR_PAT);
-        if (set_one_msr(kvm, index, list.entries[i].data) < 0 && list.entries[i].data != 0 &&
-            !is_decor)
+        if (set_one_msr(kvm, index, list.head.entries[i].data) < 0 &&
+            list.head.entries[i].data != 0 && !is_decor)
             return -EINVAL;
     }
     return 0;
@@ -185,16 +190,15 @@ static int tsc_attr(struct kvm_vcpu *kvm, unsigned long request, u64 *offset)
 
 void kvm_tsc_follow(struct kvm_vcpu *kvm)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } one = {.head.nmsrs = 1, .entry.index = X86_MSR_TSC};
+    union one_msr one = {.room = {0}};
 
+    one.head.nmsrs = 1;
+    one.head.entries[0].index = X86_MSR_TSC;
     if (kvm->engine->has_tsc_attr && tsc_attr(kvm, KVM_GET_DEVICE_ATTR, &kvm->vcpu.tsc_offset) >= 0)
         return;
     u64 before = clock_tsc();
     if (kvm_ioctl(kvm->fd, KVM_GET_MSRS, &one) == 1)
-        kvm->vcpu.tsc_offset = one.entry.data - (before + (clock_tsc() - before) / 2);
+        kvm->vcpu.tsc_offset = one.head.entries[0].data - (before + (clock_tsc() - before) / 2);
 }
 
 void kvm_tsc_set(struct kvm_vcpu *kvm, u64 tsc)

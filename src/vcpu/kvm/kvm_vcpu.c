@@ -211,14 +211,16 @@ static int set_cpuid(struct kvm_vcpu *kvm, struct err *err)
 {
     const struct cpuid_model *model = kvm->engine->engine.cpuid;
     const struct cpuid_context context = {.apic_id = kvm->vcpu.index};
-    struct {
+    union {
+        u8 room[sizeof(struct kvm_cpuid2) + CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2)];
         struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
-    } list = {.head.nent = model->count};
+    } list = {.room = {0}};
+
+    list.head.nent = model->count;
 
     for (unsigned i = 0; i < model->count; i++) {
         struct cpuid_entry entry = cpuid_entry_at(model, i, &context);
-        list.entries[i] = (struct kvm_cpuid_entry2){
+        list.head.entries[i] = (struct kvm_cpuid_entry2){
             .function = entry.leaf,
             .index = entry.subleaf,
             .flags = entry.indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
@@ -226,7 +228,7 @@ static int set_cpuid(struct kvm_vcpu *kvm, struct err *err)
             .ebx = entry.ebx,
             .ecx = entry.ecx,
             .edx = entry.edx};
-        set_tsc_rate(kvm, &list.entries[i]);
+        set_tsc_rate(kvm, &list.head.entries[i]);
     }
     int r = kvm_ioctl(kvm->fd, KVM_SET_CPUID2, &list);
     if (r < 0)
