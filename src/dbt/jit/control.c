@@ -38,35 +38,16 @@ static u32 exit_new(struct draft *draft, u64 rip)
     return number;
 }
 
-/* Reads cpu->attention; flags stay when LIVE. Returns the displacement of the branch that is taken
- * when it is not zero; *restore_rcx says that rcx is then in the spill slot. */
-static u8 *emit_poll(struct emitter *out, bool live, bool *restore_rcx)
-{
-    *restore_rcx = live;
-    if (!live) {
-        emit_cmp32_mem_imm(out, STATE, STATE_AT(attention), 0);
-        return emit_jcc(out, COND_NE, NULL);
-    }
-    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
-    emit_load32(out, RCX, STATE, STATE_AT(attention));
-    u8 *calm = emit_jrcxz(out);
-    u8 *leave = emit_jmp(out, NULL);
-    emit_patch8(out, calm, out->at);
-    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
-    return leave;
-}
-
 /* A jump or call to the exit for RIP. A poll before it leaves by the same exit, so it must come
  * after all that the instruction does. A polled call loses its return site's prediction, no more.
  */
 static void exit_branch(struct draft *draft, u64 rip, bool is_call)
 {
     struct emitter *out = &draft->out;
-    bool restore_rcx = false;
     u8 *poll = NULL;
     u32 number = exit_new(draft, rip);
     if (rip <= draft->rip)
-        poll = emit_poll(out, draft_live_flags_at(draft, rip) != 0, &restore_rcx);
+        poll = jit_expect_u32(out, STATE_AT(attention), 0, draft_live_flags_at(draft, rip) != 0);
     u8 *jump = is_call ? emit_call(out, NULL) : emit_jmp(out, NULL);
     struct cold *cold = draft_cold(draft, COLD_EXIT);
     if (cold == NULL)
@@ -74,7 +55,6 @@ static void exit_branch(struct draft *draft, u64 rip, bool is_call)
     cold->number = number;
     cold->jump = jump;
     cold->poll = poll;
-    cold->restore_rcx = restore_rcx;
 }
 
 void draft_exit_to(struct draft *draft, u64 rip)
@@ -136,33 +116,11 @@ static void emit_indirect(struct emitter *out, bool is_call)
 /* Where a call comes back: r8 must be the address after the call. */
 static void return_site(struct draft *draft, const struct draft_insn *one)
 {
-    struct emitter *out = &draft->out;
     u64 rip = insn_next_rip(draft, one);
-    bool live = draft_live_flags_at(draft, rip) != 0;
-    u8 *mismatch;
-    if (live) {
-        struct host_mem sum = {RCX, T0, 0, 0};
-        emit_store(out, RCX, STATE, STATE_AT(jit_spill));
-        emit_mov_imm(out, RCX, 0 - rip);
-        emit_lea(out, true, RCX, &sum);
-        u8 *match = emit_jrcxz(out);
-        mismatch = emit_jmp(out, NULL);
-        emit_patch8(out, match, out->at);
-        emit_load(out, RCX, STATE, STATE_AT(jit_spill));
-    } else {
-        if ((s64)rip == (s32)rip) {
-            emit_alu_imm(out, ALU_CMP, true, T0, (s32)rip);
-        } else {
-            emit_mov_imm(out, T1, rip);
-            emit_cmp_reg(out, T0, T1);
-        }
-        mismatch = emit_jcc(out, COND_NE, NULL);
-    }
+    u8 *mismatch = jit_expect_rip(&draft->out, rip, draft_live_flags_at(draft, rip) != 0);
     struct cold *cold = draft_cold(draft, COLD_MISMATCH);
-    if (cold == NULL)
-        return;
-    cold->jump = mismatch;
-    cold->restore_rcx = live;
+    if (cold)
+        cold->jump = mismatch;
 }
 
 /* Stores the return address below RSP and moves RSP. */
@@ -297,15 +255,13 @@ static void cold_slow(struct draft *draft, const struct cold *cold)
     emit_jmp(out, cold->resume);
 }
 
-enum { GUARD_BYTES = 40 };
-
 static void cold_exit(struct draft *draft, const struct cold *cold)
 {
     struct emitter *out = &draft->out;
     struct jit_exit *exit = &draft->jit->exits[cold->number];
     if (exit->target_rip >> 12 != draft->rip >> 12) {
         exit->guard = jit_offset(draft->jit, out->at);
-        for (unsigned i = 0; i < GUARD_BYTES; i++)
+        for (unsigned i = 0; i < JIT_GUARD_BYTES; i++)
             emit_u8(out, 0xcc);
     }
     exit->jump = jit_offset(draft->jit, cold->jump);
@@ -315,13 +271,8 @@ static void cold_exit(struct draft *draft, const struct cold *cold)
     if (out->full)
         return;
     emit_patch(cold->jump, jit_rw(draft->jit, exit->stub));
-    if (cold->poll == NULL)
-        return;
-    emit_patch(cold->poll, cold->restore_rcx ? out->at : jit_rw(draft->jit, exit->stub));
-    if (cold->restore_rcx) {
-        emit_load(out, RCX, STATE, STATE_AT(jit_spill));
-        emit_jmp(out, jit_rw(draft->jit, exit->stub));
-    }
+    if (cold->poll)
+        emit_patch(cold->poll, jit_rw(draft->jit, exit->stub));
 }
 
 void draft_cold_code(struct draft *draft)

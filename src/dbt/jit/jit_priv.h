@@ -38,6 +38,7 @@ enum {
     JIT_EXITS = 1 << 19,
     JIT_BLOCK_EXITS = JIT_BLOCK_INSNS + 2, /* most exits of a block */
     JIT_TRAPS = 1 << 17,
+    JIT_GUARD_BYTES = 48, /* room for a guard in an exit's cold code */
     JIT_NONE = 0
 };
 
@@ -169,6 +170,12 @@ void jit_link(struct jit *jit, u32 exit, u32 block);
 void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);
+
+/* expect.c: each emits a branch that is taken unless the 32-bit word at displacement AT of the
+ * state is VALUE, or r8 is RIP, and returns the branch's displacement. Flags are lost unless
+ * KEEP_FLAGS; T1 is lost by the second. */
+u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags);
+u8 *jit_expect_rip(struct emitter *out, u64 rip, bool keep_flags);
 
 /* cache.c: finds the block for RIP in MODE whose page is PHYSICAL_PAGE. */
 u32 jit_find(const struct jit *jit, u64 rip, u64 physical_page, u8 mode);

@@ -1,0 +1,53 @@
+/*
+ * dbt/jit/expect.c - tests in front of code that may only run if something is so, with or without
+ * keeping the guest's flags.
+ *
+ * With flags to keep, the test is a difference in rcx and JRCXZ; rcx is spilled meanwhile and back
+ * in place on both ways out.
+ */
+#include "dbt/jit/jit_priv.h"
+
+enum { RCX = 1 };
+
+/* Branches away unless rcx, whose value is in the spill slot, is 0. */
+static u8 *unless_zero(struct emitter *out)
+{
+    u8 *zero = emit_jrcxz(out);
+    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    u8 *away = emit_jmp(out, NULL);
+    emit_patch8(out, zero, out->at);
+    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    return away;
+}
+
+u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags)
+{
+    if (!keep_flags) {
+        emit_cmp32_mem_imm(out, STATE, at, value);
+        return emit_jcc(out, COND_NE, NULL);
+    }
+    struct host_mem difference = host_mem_base(RCX, -(s32)value);
+    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_load32(out, RCX, STATE, at);
+    if (value != 0)
+        emit_lea(out, false, RCX, &difference);
+    return unless_zero(out);
+}
+
+u8 *jit_expect_rip(struct emitter *out, u64 rip, bool keep_flags)
+{
+    if (keep_flags) {
+        struct host_mem sum = {RCX, T0, 0, 0};
+        emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+        emit_mov_imm(out, RCX, 0 - rip);
+        emit_lea(out, true, RCX, &sum);
+        return unless_zero(out);
+    }
+    if ((s64)rip == (s32)rip) {
+        emit_alu_imm(out, ALU_CMP, true, T0, (s32)rip);
+    } else {
+        emit_mov_imm(out, T1, rip);
+        emit_cmp_reg(out, T0, T1);
+    }
+    return emit_jcc(out, COND_NE, NULL);
+}
