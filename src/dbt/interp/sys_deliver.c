@@ -391,6 +391,7 @@ void cpu_deliver_fault(struct cpu *cpu)
         .error = cpu->fault.error,
         .kind = X86_EVENT_EXCEPTION,
     };
+    bool nested = cpu->event.pending;
     enum fault_class first = FAULT_BENIGN;
     enum fault_class second = fault_classify(event.vector);
 
@@ -398,7 +399,7 @@ void cpu_deliver_fault(struct cpu *cpu)
     cpu->debug_pending = 0;
     if (event.vector == X86_PF_FAULT)
         cpu->cr2 = cpu->fault.cr2;
-    if (cpu->event.pending && cpu->event.kind == X86_EVENT_EXCEPTION)
+    if (nested && cpu->event.kind == X86_EVENT_EXCEPTION)
         first = fault_classify(cpu->event.vector);
 
     if (first == FAULT_DOUBLE && second != FAULT_BENIGN) {
@@ -411,6 +412,13 @@ void cpu_deliver_fault(struct cpu *cpu)
         event.vector = X86_DF_FAULT;
         event.has_error = true;
         event.error = 0;
+    }
+    /* Benign faults can follow one another for ever (#AC by the frame of an #AC), as they do on
+     * hardware; here others must be heard in between. The event goes on at the next run. */
+    if (nested && __atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0) {
+        cpu->event = event;
+        cpu->exit = (struct vm_exit){.kind = EXIT_KICKED};
+        cpu_exit(cpu);
     }
     cpu_deliver(cpu, &event, false);
 }

@@ -5,6 +5,9 @@
 #include "dbt/interp/interp_test.h"
 #include "x86/msr.h"
 
+#include <signal.h>
+#include <sys/time.h>
+
 enum { IRQ_VECTOR = 0x30, TEST_TSS = 0x60000, TEST_STACK0 = 0x68000 };
 
 static int setup(void **state)
@@ -292,6 +295,39 @@ static void vme_sti_sets_vif(void **state)
     assert_int_equal((u32)test_get(guest, rsp + 12) & (X86_VIF | X86_IF), X86_VIF);
 }
 
+/* ---- events without end ---- */
+
+static struct cpu *kicked_cpu;
+
+static void kick(int signal)
+{
+    cpu_request(kicked_cpu, ATTENTION_EXIT);
+}
+
+static void endless_faults_can_be_kicked(void **state)
+{
+    struct test_guest *guest = *state;
+    struct itimerval soon = {.it_value = {.tv_usec = 20000}};
+    test_protected_mode(guest);
+    protected_idt(guest);
+    /* #AC goes to code of level 3, so its frame lies on the same unaligned stack. */
+    test_put(guest, TEST_GDT + 24, 0x00cffb000000ffffull);
+    test_put(guest, TEST_IDT + 17 * 8, 24ull << 16 | 0x8e00ull << 32 | (u64)TEST_CODE >> 16 << 48);
+    test_code(guest, TEST_BYTES(0x50)); /* push eax */
+    guest->state.cr0 |= X86_CR0_AM;
+    guest->state.rflags |= X86_AC;
+    guest->state.seg[X86_CS] = (struct x86_seg){0, 0xffffffff, 24 | 3, 0xc0fb};
+    guest->state.seg[X86_SS] = (struct x86_seg){0, 0xffffffff, 32 | 3, 0xc0f3};
+    guest->state.gpr[X86_RSP] = TEST_STACK + 1;
+    test_start(guest);
+    kicked_cpu = &guest->cpu;
+    signal(SIGALRM, kick);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    test_run(guest, EXIT_KICKED);
+    assert_true(guest->state.event.pending);
+    assert_int_equal(guest->state.event.vector, X86_AC_FAULT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(vme_redirects_interrupts, setup, teardown),
         cmocka_unit_test_setup_teardown(vme_bitmap_sends_to_the_monitor, setup, teardown),
         cmocka_unit_test_setup_teardown(vme_sti_sets_vif, setup, teardown),
+        cmocka_unit_test_setup_teardown(endless_faults_can_be_kicked, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
