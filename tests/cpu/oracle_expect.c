@@ -127,8 +127,13 @@ static bool is_order_free(const struct oracle_case *c, const struct insn_desc *d
     if (has_steps((enum x86_op)desc->op))
         return true;
     /* A call to where no code can be, with a stack that cannot be written. */
-    if (desc->op == OP_CALL_IND)
+    if (desc->op == OP_CALL_IND || desc->op == OP_CALL)
         return true;
+    /* Ten bytes of the x87 and far pointers are two accesses. */
+    for (unsigned i = 0; i < desc->operand_count; i++)
+        if (i == desc->memory &&
+            (desc->operand[i].size == SIZE_T || desc->operand[i].size == SIZE_P))
+            return true;
     /* Misaligned, and outside the canonical range. */
     if (native->vector != X86_PF_FAULT && guest->vector != X86_PF_FAULT)
         return (desc->attr & ATTR_ALIGNED) || desc->op == OP_CMPXCHG8B;
