@@ -143,9 +143,10 @@ bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *
 /* ---- compare.c
  * ------------------------------------------------------------------------------------ */
 
-/* Notes differences; returns true when there is none. */
+/* Returns true when there is no difference; with IS_NOTED, oracle_report() will tell of those that
+ * there are. */
 bool oracle_compare(const struct oracle_case *c, const struct oracle_outcome *native,
-                    const struct oracle_outcome *guest, u64 index);
+                    const struct oracle_outcome *guest, u64 index, bool is_noted);
 void oracle_dump(const struct oracle_case *c, const struct oracle_outcome *native,
                  const struct oracle_outcome *guest);
 /* Prints each kind of difference once; returns how many kinds. */
