@@ -118,8 +118,8 @@ void sys_sysexit(struct cpu *cpu, unsigned operand_bytes)
     u64 rip = cpu->gpr[X86_RDX];
     u64 rsp = cpu->gpr[X86_RCX];
 
+    sys_require_cpl0(cpu); /* first: AMD's processors, too, answer #GP at level 3 */
     fast_require_sysenter(cpu);
-    sys_require_cpl0(cpu);
     if (operand_bytes == 8) {
         if (!seg_canonical(rip) || !seg_canonical(rsp))
             cpu_raise_error(cpu, X86_GP, 0);
