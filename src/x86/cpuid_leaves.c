@@ -210,8 +210,11 @@ static void add_amd(struct cpuid_model *model, const struct cpuid_config *config
     add_caches(model, config, 0x8000001d);
     /* APIC and core number come with the vCPU; one thread a core, one node. */
     cpuid_add(model, 0x8000001e, 0, false);
-    /* LFENCE serializes, a null selector clears the base, returns are not steered (SRSO_NO). */
-    cpuid_add(model, 0x80000021, 0, false)->eax = 1u << 2 | 1u << 6 | 1u << 29;
+    /* LFENCE serializes, a null selector clears the base, returns are not steered (SRSO_NO). Where
+     * EFER is ours, automatic IBRS as well: it spares the guest its detours around indirect
+     * branches, which mean nothing to translated code. */
+    u32 auto_ibrs = config->system_emulated ? 1u << 8 : 0;
+    cpuid_add(model, 0x80000021, 0, false)->eax = 1u << 2 | 1u << 6 | 1u << 29 | auto_ibrs;
 }
 
 void cpuid_add_extended(struct cpuid_model *model, const struct cpuid_config *config)

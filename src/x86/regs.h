@@ -121,7 +121,8 @@ enum x86_efer {
     X86_EFER_LMA = 1 << 10,
     X86_EFER_NXE = 1 << 11,
     X86_EFER_SVME = 1 << 12,
-    X86_EFER_FFXSR = 1 << 14
+    X86_EFER_FFXSR = 1 << 14,
+    X86_EFER_AIBRSE = 1 << 21 /* automatic IBRS: kept, without effect */
 };
 
 enum x86_vector {

@@ -241,6 +241,10 @@ void sys_write_efer(struct cpu *cpu, u64 value)
     allowed |= (leaf[3] & BIT(20)) != 0 ? X86_EFER_NXE : 0;
     allowed |= (leaf[3] & BIT(29)) != 0 ? X86_EFER_LME : 0;
     allowed |= (leaf[3] & BIT(25)) != 0 ? X86_EFER_FFXSR : 0;
+    if (sys_vendor(cpu) == SYS_VENDOR_AMD) {
+        sys_cpuid(cpu, 0x80000021, 0, leaf);
+        allowed |= (leaf[0] & BIT(8)) != 0 ? X86_EFER_AIBRSE : 0;
+    }
     if ((value & ~allowed) != 0)
         cr_refuse(cpu);
     if ((cpu->cr0 & X86_CR0_PG) != 0 && ((value ^ cpu->msr.efer) & X86_EFER_LME) != 0)

@@ -12,7 +12,8 @@
 
 enum { TSC_CLOSE = 1 << 26 }; /* some 20 ms */
 enum { STATE_SEG_ATTR = 0xf1ff, XCR0_X87 = 1, XCR0_SSE = 2, XCR0_AVX = 4 };
-#define STATE_EFER (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE | X86_EFER_FFXSR)
+#define STATE_EFER \
+    (X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE | X86_EFER_FFXSR | X86_EFER_AIBRSE)
 #define STATE_RFLAGS                                                                             \
     (X86_ARITH_FLAGS | X86_TF | X86_IF | X86_DF | X86_IOPL | X86_NT | X86_RF | X86_VM | X86_AC | \
      X86_VIF | X86_VIP | X86_ID)

@@ -12,6 +12,9 @@
 
 enum { LOOK_AHEAD = 10, FLAGS = X86_ARITH_FLAGS, PAGE_BYTES = 4096 };
 
+/* Whether nothing of the block can follow INSN. What may change the mode without being a branch
+ * need not end the block: jit_interpret looks whether the translation still fits. It does end where
+ * it always changes, or stops. */
 static bool ends_block(const struct insn *insn)
 {
     switch (insn->op) {
@@ -20,6 +23,11 @@ static bool ends_block(const struct insn *insn)
     case OP_CALL_IND:
     case OP_JCXZ:
     case OP_LOOP:
+    case OP_SWAPGS:
+    case OP_CLI:
+    case OP_POPF:
+    case OP_WRMSR:
+    case OP_INVLPG:
         return false;
     default:
         return (insn->desc->attr & (ATTR_ENDS_BLOCK | ATTR_BRANCH)) != 0;
