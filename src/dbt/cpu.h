@@ -168,7 +168,7 @@ struct cpu {
      */
     u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
     u32 jit_mode; /* jit_mode() of what runs now: entries by address check it */
-    u32 special; /* enum cpu_special */
+    u32 special;  /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
     u8 stack_bytes;        /* 2, 4 or 8 */

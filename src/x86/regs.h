@@ -195,7 +195,7 @@ struct x86_state {
     u64 cr0, cr2, cr3, cr4, cr8;
     u64 dr[8]; /* 4 and 5 unused */
     u64 xcr0;
-    u64 tsc; /* the guest's time stamp counter at the moment of the save */
+    u64 tsc;        /* the guest's time stamp counter at the moment of the save */
     u64 pvclock_ns; /* KVM's paravirtual clock at that moment, the VM's; 0 as above */
     struct x86_msrs msr;
     struct x86_event event; /* exception or interrupt in delivery */

@@ -11,8 +11,7 @@
 #include "base/clock.h"
 #include "dbt/interp/interp_test.h"
 
-#define GUEST \
-    __attribute__((section("guest_text"), noinline, used, target("general-regs-only")))
+#define GUEST __attribute__((section("guest_text"), noinline, used, target("general-regs-only")))
 #define EXTERN_GUEST extern const u8
 
 EXTERN_GUEST __start_guest_text[], __stop_guest_text[];

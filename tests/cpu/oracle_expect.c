@@ -150,11 +150,10 @@ bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *
     /* SSE4A, MONITORX, CLZERO and others that the host has and guests have not. */
     if (c->desc[0] == &insn_descs[0] && guest->vector == X86_UD && native->vector != X86_UD)
         return true;
-    /* Vendors fetch more or less of what is undefined whatever follows (LOCK UD0): at the end of the
-     * code's page. */
-    if (c->desc[0] == &insn_descs[0] && native->vector == X86_UD &&
-        guest->vector == X86_PF_FAULT && (guest->error & X86_PF_I) &&
-        (guest->cr2 & 4095) < ORACLE_CODE_BYTES)
+    /* Vendors fetch more or less of what is undefined whatever follows (LOCK UD0): at the end of
+     * the code's page. */
+    if (c->desc[0] == &insn_descs[0] && native->vector == X86_UD && guest->vector == X86_PF_FAULT &&
+        (guest->error & X86_PF_I) && (guest->cr2 & 4095) < ORACLE_CODE_BYTES)
         return true;
     /* The translator does not compute flags that the code after overwrites, were it to get there.
      */

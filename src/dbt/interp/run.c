@@ -12,8 +12,8 @@
 #include "dbt/interp.h"
 #include "dbt/interp/run_priv.h"
 #include "dbt/interp/sys_priv.h"
-#include "dbt/simd.h"
 #include "dbt/jit.h"
+#include "dbt/simd.h"
 
 void run_mode_follow(struct cpu *cpu)
 {
