@@ -50,7 +50,6 @@ static void unregister(struct jit *jit, u32 number)
     if (*link == number)
         *link = block->next_hash;
     jit_unlink(jit, number);
-    block->dead = true;
     jit->invalidated_blocks++;
 }
 

@@ -32,9 +32,7 @@ static u32 exit_new(struct draft *draft, u64 rip)
         return 0;
     }
     u32 number = jit->exit_count++;
-    jit->exits[number] = (struct jit_exit){
-        .target_rip = rip, .block = draft->number, .next_of = draft->exits};
-    draft->exits = number;
+    jit->exits[number] = (struct jit_exit){.target_rip = rip};
     return number;
 }
 

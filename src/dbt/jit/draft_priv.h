@@ -22,8 +22,8 @@ struct draft_insn {
     struct insn insn;
     u16 offset; /* from the block's first byte */
     u8 bytes[INSN_MAX_BYTES];
-    u8 how;                      /* enum insn_how */
-    u32 live_before, live_after; /* arithmetic flags */
+    u8 how;          /* enum insn_how */
+    u32 live_before; /* arithmetic flags that it or what follows reads */
 };
 
 enum cold_kind {
@@ -58,7 +58,6 @@ struct draft {
     bool ended; /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;
-    u32 exits;   /* list of the block's exits */
     bool failed; /* a limit was met: the block cannot be used */
 };
 

@@ -144,20 +144,6 @@ void emit_mov_imm(struct emitter *out, unsigned reg, u64 value)
     }
 }
 
-void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value)
-{
-    struct host_mem mem = host_mem_base(base, disp);
-    emit_op_mem(out, 0xc7, false, 0, &mem);
-    emit_u32(out, value);
-}
-
-void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value)
-{
-    struct host_mem mem = host_mem_base(base, disp);
-    emit_op_mem(out, 0xc7, true, 0, &mem);
-    emit_u32(out, (u32)value);
-}
-
 void emit_lea(struct emitter *out, bool wide, unsigned reg, const struct host_mem *mem)
 {
     emit_op_mem(out, 0x8d, wide, reg, mem);
@@ -230,7 +216,7 @@ static void emit_vex(struct emitter *out, unsigned map, unsigned pp, unsigned op
 
 void emit_shrx(struct emitter *out, unsigned reg, unsigned value, unsigned count)
 {
-    emit_vex(out, 2, BMI2_SHRX, 0xf7, reg, count, value);
+    emit_vex(out, 2, 3, 0xf7, reg, count, value);
 }
 
 void emit_pext(struct emitter *out, unsigned reg, unsigned value, unsigned mask)
@@ -266,11 +252,6 @@ void emit_pop(struct emitter *out, unsigned reg)
 void emit_pushf(struct emitter *out)
 {
     emit_u8(out, 0x9c);
-}
-
-void emit_popf(struct emitter *out)
-{
-    emit_u8(out, 0x9d);
 }
 
 void emit_ret(struct emitter *out)

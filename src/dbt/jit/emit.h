@@ -26,9 +26,7 @@ struct host_mem {
 };
 
 enum emit_alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
-enum emit_cond { COND_E = 4, COND_NE = 5, COND_A = 7 };
-/* VEX.pp of the flag-free BMI2 shifts; the opcode is F7 in map 0F 38. */
-enum emit_bmi2 { BMI2_SHLX = 1, BMI2_SARX = 2, BMI2_SHRX = 3 };
+enum emit_cond { COND_NE = 5, COND_A = 7 };
 
 static inline struct host_mem host_mem_base(unsigned base, s32 disp)
 {
@@ -58,9 +56,6 @@ void emit_mov(struct emitter *out, unsigned to, unsigned from);
 void emit_mov32(struct emitter *out, unsigned to, unsigned from);
 /* The shortest MOV of a 64-bit constant; leaves flags alone. */
 void emit_mov_imm(struct emitter *out, unsigned reg, u64 value);
-void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value);
-/* Stores the sign-extended VALUE as 64 bits. */
-void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value);
 
 void emit_lea(struct emitter *out, bool wide, unsigned reg, const struct host_mem *mem);
 /* ALU operation on a register with memory, or with a sign-extended constant. */
@@ -83,7 +78,6 @@ void emit_movzx16(struct emitter *out, unsigned reg, unsigned from);
 void emit_push(struct emitter *out, unsigned reg);
 void emit_pop(struct emitter *out, unsigned reg);
 void emit_pushf(struct emitter *out);
-void emit_popf(struct emitter *out);
 void emit_ret(struct emitter *out);
 void emit_jmp_mem(struct emitter *out, const struct host_mem *mem);
 void emit_jmp_reg(struct emitter *out, unsigned reg);

@@ -111,7 +111,6 @@ static void find_live_flags(struct draft *draft)
             live |= draft_live_flags_at(draft, next_rip + insn->imm);
         else if ((insn->desc->attr & ATTR_BRANCH) || insn->op == OP_CALL_IND)
             live = FLAGS;
-        one->live_after = live;
         live = ((live & ~killed_flags(insn)) | insn->desc->flags_read) & FLAGS;
         one->live_before = live;
     }

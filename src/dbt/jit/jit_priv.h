@@ -13,7 +13,8 @@
  * Blocks. A block is the translation of guest code within one page, from one entry in one mode. It
  * is keyed by virtual address, physical page and mode, so its code holds absolute guest addresses.
  * Blocks of the same (virtual page, physical page) belong to one struct code_page, whose number
- * stands in cpu_jit.page_guard while the mapping is known to hold: links between pages check it.
+ * stands in cpu_jit_tables.page_guard while the mapping is known to hold: links between pages check
+ * it.
  */
 #ifndef DBT_JIT_JIT_PRIV_H
 #define DBT_JIT_JIT_PRIV_H
@@ -44,10 +45,9 @@ enum {
 
 /* Why translated code came back to C: the low two bits of what enter() returns. */
 enum jit_leave {
-    LEAVE_LOOKUP,    /* go on at cpu->rip */
-    LEAVE_EXIT,      /* an unlinked exit or a poll: its number is in the upper bits */
-    LEAVE_INDIRECT,  /* the target of an indirect branch (cpu->rip) was not in the table */
-    LEAVE_INTERPRET, /* cpu->rip must be interpreted */
+    LEAVE_LOOKUP,   /* go on at cpu->rip */
+    LEAVE_EXIT,     /* an unlinked exit or a poll: its number is in the upper bits */
+    LEAVE_INDIRECT, /* the target of an indirect branch (cpu->rip) was not in the table */
     LEAVE_BITS = 2
 };
 
@@ -67,10 +67,8 @@ static inline u32 jit_meta(u32 block, u32 offset)
 /* One way out of a block to a guest address known when translating. */
 struct jit_exit {
     u64 target_rip;
-    u32 block;   /* whose exit it is */
     u32 target;  /* the block it is linked to, or JIT_NONE */
     u32 next_in; /* the next exit linked to the same target */
-    u32 next_of; /* the next exit of the same block */
     u32 jump;    /* offset in code memory of the hot 32-bit displacement */
     u32 guard;   /* offset of the room for a guarded link; 0: the target is in the same page */
     u32 stub;    /* offset of the stub that leaves */
@@ -83,10 +81,9 @@ struct jit_block {
     u32 page;     /* its code_page */
     u32 next_hash;
     u32 next_in_page;
-    u32 exits, linked_in; /* lists of exits: its own, and those linked to it */
+    u32 linked_in; /* list of the exits linked to it */
     u8 mode;
     bool has_live_flags; /* it may read flags before it writes them */
-    bool dead;
 };
 
 struct code_page {

@@ -58,7 +58,6 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const u8 *host_pag
     draft->privilege = cpu->privilege;
     draft->insn_count = draft->cold_count = 0;
     draft->ended = draft->failed = false;
-    draft->exits = JIT_NONE;
 }
 
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
@@ -85,7 +84,6 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     jit->blocks[draft->number] = (struct jit_block){.rip = cpu->rip,
                                                     .code = code,
                                                     .page = page,
-                                                    .exits = draft->exits,
                                                     .mode = draft->mode,
                                                     .has_live_flags = draft->insns[0].live_before};
     if (cpu->rip >> 63 == 0 && draft->privilege != PRIVILEGE_USER)
