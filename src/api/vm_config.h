@@ -37,6 +37,8 @@
  *     fd            integer  -         a connected stream socket that atoll-vm inherits
  *   devices       array    []        of strings: extra devices; "testdev" for the ports of
  * bare-metal test programs
+ *   debug_stats   string   none      a file that gets the engine's counters, at the end and
+ * whenever SIGUSR2 comes
  *
  * atoll-vm exits with a status of api/exit_status.h.
  */

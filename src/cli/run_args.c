@@ -215,6 +215,12 @@ static int take_device(struct run_args *args, const char *value, struct err *err
     return 0;
 }
 
+static int take_debug_stats(struct run_args *args, const char *value, struct err *err)
+{
+    args->debug_stats = value;
+    return 0;
+}
+
 static int take_keep(struct run_args *args, const char *value, struct err *err)
 {
     args->keeps_changes = true;
@@ -234,7 +240,8 @@ static const struct option options[] = {
     {"--engine", take_engine, true},   {"--net", take_net, true},
     {"-p", take_forward, true},        {"--name", take_name, true},
     {"--console", take_console, true}, {"--device", take_device, true},
-    {"--keep", take_keep, false},      {"--help", take_help, false},
+    {"--keep", take_keep, false},      {"--debug-stats", take_debug_stats, true},
+    {"--help", take_help, false},
 };
 
 static int unknown_option(const char *text, struct err *err)

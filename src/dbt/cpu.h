@@ -122,9 +122,19 @@ enum cpu_special {
     SPECIAL_EVENT = 8   /* a trap (#DB), NMI or stored event waits for delivery */
 };
 
+enum { CPU_INSN_FORMS = 2048 }; /* more than the decoder's table has */
+
+/* Told by name through dbt/counters.h. */
 struct cpu_counters {
     u64 instructions, tlb_misses, page_walks, exceptions, interrupts, exits, decoded_blocks;
-    u64 code_writes, simd_thunks;
+    u64 code_writes, simd_thunks, walk_hits, page_flushes, full_flushes, cr3_writes;
+    u64 exits_by_kind[EXIT_KIND_COUNT];
+    u64 exceptions_by_vector[32];
+    /* By the decoder's descriptor: instructions that translated code has the interpreter execute,
+     * because they have no translation or because their memory access missed; and the first ones of
+     * blocks that the run loop interprets. */
+    u64 insns_interpreted[CPU_INSN_FORMS], insns_missed[CPU_INSN_FORMS];
+    u64 insns_started[CPU_INSN_FORMS];
 };
 
 enum { CPU_GROUP_MAX = 256, CPU_CODE_HASH = 1 << 16, CPU_CODE_LOG = 1024 };

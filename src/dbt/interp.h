@@ -10,7 +10,7 @@ struct cpu;
 
 /* Executes the one instruction at cpu->rip; rflags is a full image before and after. True when the
  * next one in memory follows and nothing else is asked for. Faults and exits leave as from a
- * handler. */
-bool interp_single(struct cpu *cpu);
+ * handler. COUNTS is one of the arrays of cpu->counters that count instructions by their form. */
+bool interp_single(struct cpu *cpu, u64 *counts);
 
 #endif

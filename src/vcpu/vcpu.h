@@ -19,6 +19,7 @@
 #include "core/exit.h"
 
 struct mem;
+struct counter_sink;
 struct cpuid_model;
 struct x86_state;
 struct vcpu;
@@ -73,6 +74,8 @@ struct engine_ops {
      * clears the flags he finds, calls this, and then reads the pages: each write is in what he
      * reads or marks its page again. Any thread but a running vCPU's. */
     void (*dirty_sync)(struct engine *engine);
+    /* Tells the counters of the vCPU INDEX. Any thread. May be NULL: the engine has none. */
+    void (*counters)(struct engine *engine, unsigned index, const struct counter_sink *sink);
     /* in_kernel_lapic only: delivers a message. Any thread. */
     void (*msi)(struct engine *engine, u64 address, u32 data);
     void (*free)(struct engine *engine);

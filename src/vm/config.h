@@ -55,7 +55,8 @@ struct config {
     struct config_port ports[VM_CONFIG_PORTS_MAX];
     unsigned port_count;
     bool has_testdev;
-    void *root; /* owned: the parsed object, which holds all strings */
+    const char *debug_stats; /* a file for the engine's counters; NULL: none */
+    void *root;              /* owned: the parsed object, which holds all strings */
 };
 
 /* Parses BYTES of TEXT. -EINVAL with a message for anything that is not exactly a valid config. */

@@ -35,6 +35,7 @@
 #include "vm/dump.h"
 #include "vm/engine.h"
 #include "vm/kernel.h"
+#include "vm/stats.h"
 #include "x86/regs.h"
 
 enum { FORCE_AFTER_SECONDS = 30 };
@@ -242,6 +243,17 @@ static void end_run(void *ctx)
     loop_stop(vm->loop);
 }
 
+/* Writes the counters for who wants to see them; that they cannot be written ends nothing. */
+static void write_stats(struct vm *vm)
+{
+    struct err err = {0};
+
+    if (!vm->config->debug_stats || !vm->engine)
+        return;
+    if (stats_write(vm->config->debug_stats, vm->engine, vm->runner_count, &err) < 0)
+        fprintf(stderr, "atoll-vm: %s\r\n", err.text);
+}
+
 /* A first signal asks the guest to power off, a second one, or 30 seconds, ends it. */
 static void signal_ready(void *ctx, u32 events)
 {
@@ -251,6 +263,10 @@ static void signal_ready(void *ctx, u32 events)
 
     if (read(vm->signal_fd, &info, sizeof(info)) != sizeof(info))
         return;
+    if (info.ssi_signo == SIGUSR2) {
+        write_stats(vm);
+        return;
+    }
     if (vm->asked_to_stop) {
         end_with(vm, END_FORCED, 0, 0, NULL);
         return;
@@ -310,6 +326,8 @@ static int open_signals(struct vm *vm, struct err *err)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    if (vm->config->debug_stats)
+        sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
     vm->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     vm->force_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -402,6 +420,7 @@ static void take_down(struct vm *vm)
         stop_threads(vm);
     if (vm->end.is_set && (vm->end.how == MACHINE_CRASHED || vm->end.how == END_ENGINE_FAILED))
         vm->runners[vm->end.cpu].vcpu->ops->get(vm->runners[vm->end.cpu].vcpu, &vm->crash);
+    write_stats(vm);
     if (vm->loop)
         loop_alarm_set(vm->loop, UINT64_MAX);
     backends_drain(&vm->backends);

@@ -26,7 +26,7 @@ enum { BLOCK_BYTES_MAX = 512 };
 struct draft {
     struct op ops[BLOCK_OPS_MAX + 2];
     struct op_insn full[BLOCK_OPS_MAX];
-    unsigned op_count, full_count, bytes;
+    unsigned op_count, full_count, bytes, form;
 };
 enum { BLOCK_ROOM = sizeof(struct block) + sizeof(struct draft) + 64 };
 
@@ -166,7 +166,7 @@ static void draft_fill(struct draft *draft, struct source *source, unsigned mode
     unsigned most = mode & BLOCK_SINGLE ? 1 : BLOCK_OPS_MAX;
     unsigned offset = 0, count = 0;
     struct op *op = draft->ops;
-    draft->full_count = 0;
+    draft->full_count = draft->form = 0;
     while (count < most && offset < source->first_bytes) {
         struct insn insn;
         enum decode_result result = source_decode(source, offset, &insn);
@@ -179,6 +179,8 @@ static void draft_fill(struct draft *draft, struct source *source, unsigned mode
             offset = 1;
             break;
         }
+        if (count == 0)
+            draft->form = (unsigned)(insn.desc - insn_descs) % CPU_INSN_FORMS;
         if (count == 0 && source->gpa[1] != 0)
             *op++ = (struct op){.run = op_check_second_page};
         struct op_insn *full = &draft->full[draft->full_count];
@@ -204,6 +206,7 @@ static struct block *draft_keep(struct block_cache *cache, const struct draft *d
     struct op_insn *full = arena_take(cache, draft->full_count * sizeof(*full));
     *block = (struct block){
         .bytes = (u16)draft->bytes, .op_count = (u8)draft->op_count, .fresh = true};
+    block->form = (u16)draft->form;
     for (unsigned i = 0; i < draft->full_count; i++)
         full[i] = draft->full[i];
     for (unsigned i = 0; i < draft->op_count; i++) {

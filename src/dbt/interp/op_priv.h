@@ -75,6 +75,7 @@ struct block {
     u8 op_count;
     u8 mode;    /* enum block_mode without BLOCK_USER */
     bool fresh; /* not run yet: it runs once even if its bytes were written meanwhile */
+    u16 form;   /* the first instruction's number in the decoder's table; 0: none */
     struct op ops[];
 };
 

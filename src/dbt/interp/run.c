@@ -103,7 +103,6 @@ static bool take_interrupt(struct cpu *cpu)
     if (vector < 0)
         return false;
     cpu->irq_wanted = true; /* there may be another one behind it */
-    cpu->counters.interrupts++;
     struct x86_event event = {.pending = true, .vector = (u8)vector, .kind = X86_EVENT_INTERRUPT};
     deliver(cpu, &event);
     return true;
@@ -165,10 +164,11 @@ static void step(struct cpu *cpu)
     run_special_follow(cpu);
 }
 
-bool interp_single(struct cpu *cpu)
+bool interp_single(struct cpu *cpu, u64 *counts)
 {
     const struct block *block = block_find(cpu, cpu->rip, cpu->block_mode | BLOCK_SINGLE);
     u64 next_rip = cpu->rip + block->bytes;
+    counts[block->form]++;
     cpu->leave_block = false;
     cpu->gpr[OP_RIP] = cpu->rip;
     flags_from_rflags(cpu);
@@ -235,6 +235,7 @@ void run_blocks(struct cpu *cpu)
         }
         cpu->leave_block = false;
         cpu->gpr[OP_RIP] = cpu->rip;
+        cpu->counters.insns_started[block->form]++;
         block->ops[0].run(cpu, block->ops);
     }
 }
@@ -245,7 +246,7 @@ void run_blocks(struct cpu *cpu)
 static void run_fault(struct cpu *cpu)
 {
     cpu->next_rip = cpu->rip;
-    cpu->counters.exceptions++;
+    cpu->counters.exceptions_by_vector[cpu->fault.vector % 32]++;
     cpu->shadow_now = false;
     cpu->resume_now = false;
     cpu->interrupt_shadow = false;
@@ -315,6 +316,7 @@ static void run_with(struct cpu *cpu, void (*first)(struct cpu *), bool once)
     if (cpu->vector_live)
         simd_save(cpu);
     cpu->counters.exits++;
+    cpu->counters.exits_by_kind[cpu->exit.kind]++;
     cpu_group_exit(cpu);
 }
 

@@ -97,7 +97,7 @@ static void slow(struct draft *draft, const struct draft_insn *one, u8 *jump)
     if (cold == NULL)
         return;
     cold->jump = jump;
-    cold->number = insn_meta(draft, one);
+    cold->number = insn_meta(draft, one) | META_MISSED;
 }
 
 /* The common form: 7 instructions, changes flags. */

@@ -50,7 +50,7 @@ static void unregister(struct jit *jit, u32 number)
     if (*link == number)
         *link = block->next_hash;
     jit_unlink(jit, number);
-    jit->invalidated_blocks++;
+    jit->counters.invalidated_blocks++;
 }
 
 u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page)

@@ -55,13 +55,19 @@ enum jit_leave {
 enum jit_answer { ANSWER_CONTINUE, ANSWER_LEAVE };
 
 /* A guest instruction, as stubs are told: block number, and offset from the block's first byte.
- * META_LEAVE: nothing of the translation follows it. */
-enum { META_OFFSET_BITS = 12, META_LEAVE = 0x800, META_OFFSET = 0x7ff };
+ * META_LEAVE: nothing of the translation follows it. META_MISSED: it has a translation, but its
+ * memory access missed. */
+enum { META_OFFSET_BITS = 12, META_LEAVE = 0x800, META_OFFSET = 0x7ff, META_MISSED = 1 << 30 };
 _Static_assert(JIT_BLOCK_INSNS *INSN_MAX_BYTES <= META_OFFSET, "an offset fits");
 
 static inline u32 jit_meta(u32 block, u32 offset)
 {
     return block << META_OFFSET_BITS | offset;
+}
+
+static inline u32 jit_meta_block(u32 meta)
+{
+    return (meta & ~(u32)META_MISSED) >> META_OFFSET_BITS;
 }
 
 /* One way out of a block to a guest address known when translating. */
@@ -108,6 +114,16 @@ struct jit_slot {
 };
 enum { JIT_SLOTS = 1 << 12 };
 
+/* Told by name in counters.c. */
+struct jit_counters {
+    /* What was translated, ever: blocks, instructions, and their bytes; refused: what was not. */
+    u64 blocks, insns, guest_bytes, hot_bytes, cold_bytes, refused;
+    u64 translate_tsc; /* host time in jit_translate */
+    u64 invalidated_blocks, links, indirect_entries;
+    u64 entered, left[4]; /* by enum jit_leave */
+    u64 lookups, interpreted, code_bytes_most;
+};
+
 struct jit {
     struct jit_memory memory;
     u32 used;      /* bytes of code memory in use */
@@ -134,8 +150,8 @@ struct jit {
     u64 fetch_epoch_seen[2];           /* of the lower and the upper half of the address space */
     bool low_kernel_code; /* code of the lower half was translated for kernel privilege */
     bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
-    u64 flush_count, translated_insns, translated_blocks, invalidated_blocks;
-    u64 interpret_count, lookup_count, link_count;
+    u64 flush_count;
+    struct jit_counters counters;
 };
 
 /* Writable and executable addresses of an offset in code memory. */

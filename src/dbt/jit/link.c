@@ -34,7 +34,7 @@ void jit_link(struct jit *jit, u32 exit_number, u32 block_number)
     exit->target = block_number;
     exit->next_in = block->linked_in;
     block->linked_in = exit_number;
-    jit->link_count++;
+    jit->counters.links++;
 }
 
 void jit_unlink(struct jit *jit, u32 block_number)
@@ -77,6 +77,7 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     for (unsigned i = 0; i < ARRAY_LEN(branches); i++)
         emit_patch(branches[i], miss);
     block->indirect = jit_offset(jit, at);
+    jit->counters.indirect_entries++;
     jit->used = jit_offset(jit, out.at);
     return block->indirect;
 }

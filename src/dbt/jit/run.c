@@ -43,13 +43,14 @@ static void follow_changes(struct cpu *cpu)
 u64 jit_interpret(struct cpu *cpu, u32 meta)
 {
     struct jit *jit = cpu->jit;
-    const struct jit_block *block = &jit->blocks[meta >> META_OFFSET_BITS];
+    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
     u8 mode = block->mode;
     jit->return_stack[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
     jit->stacks_reset = false;
-    jit->interpret_count++;
+    jit->counters.interpreted++;
     cpu->rip = block->rip + (meta & META_OFFSET);
-    if (!interp_single(cpu) || (meta & META_LEAVE))
+    u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
+    if (!interp_single(cpu, counts) || (meta & META_LEAVE))
         return ANSWER_LEAVE;
     follow_changes(cpu);
     if (!cpu->vector_live)
@@ -66,7 +67,7 @@ static u32 block_at_rip(struct cpu *cpu)
     gpa_t gpa = mmu_fetch_page(cpu, cpu->rip) | (cpu->rip & 4095);
     u8 mode = jit_mode(cpu);
     u32 number = jit_find(jit, cpu->rip, gpa >> 12, mode);
-    jit->lookup_count++;
+    jit->counters.lookups++;
     if (number == JIT_NONE) {
         const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
         if (host == NULL)
@@ -80,7 +81,10 @@ static u32 block_at_rip(struct cpu *cpu)
             jit_flush(cpu);
             page = jit_page(jit, cpu->rip >> 12, gpa >> 12);
         }
+        u64 start_tsc = __builtin_ia32_rdtsc();
         number = jit_translate(cpu, page, host, gpa);
+        jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
+        jit->counters.refused += number == JIT_NONE;
         if (number == JIT_NONE)
             return JIT_NONE;
     }
@@ -141,7 +145,9 @@ static u64 enter(struct cpu *cpu, u32 number)
     }
     cpu->jit_mode = mode;
     cpu->jit_return_stack = jit->return_stack[privilege];
+    jit->counters.entered++;
     u64 left = function(cpu, jit_rx(jit, jit->blocks[number].code));
+    jit->counters.left[left & 3]++;
     if ((left & 3) != LEAVE_LOOKUP)
         jit->return_stack[privilege] = cpu->jit_return_stack;
     if ((left & 3) == LEAVE_EXIT)

@@ -42,6 +42,7 @@ static void translate_all(struct draft *draft)
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     if (!draft->ended || leaves_by_interpreter(draft))
         draft_exit_to(draft, insn_next_rip(draft, last));
+    draft->cold_start = draft->out.at;
     draft_cold_code(draft);
 }
 
@@ -58,6 +59,21 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const u8 *host_pag
     draft->privilege = cpu->privilege;
     draft->insn_count = draft->cold_count = 0;
     draft->ended = draft->failed = false;
+}
+
+static void count(const struct draft *draft, u32 code)
+{
+    struct jit *jit = draft->jit;
+    struct jit_counters *counters = &jit->counters;
+    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
+    u32 cold = jit_offset(jit, draft->cold_start);
+    counters->blocks++;
+    counters->insns += draft->insn_count;
+    counters->guest_bytes += last->offset + last->insn.length;
+    counters->hot_bytes += cold - code;
+    counters->cold_bytes += jit->used - cold;
+    if (counters->code_bytes_most < jit->used)
+        counters->code_bytes_most = jit->used;
 }
 
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
@@ -90,8 +106,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
         jit->low_kernel_code = true;
     jit->block_count++;
     jit->used = jit_offset(jit, draft->out.at);
-    jit->translated_blocks++;
-    jit->translated_insns += draft->insn_count;
+    count(draft, code);
     jit_register(jit, draft->number);
     return draft->number;
 }

@@ -115,6 +115,7 @@ static void fetch_epoch_switch(struct cpu *cpu)
 
 void tlb_reset(struct cpu *cpu)
 {
+    cpu->counters.full_flushes++;
     entries_flush(cpu, true);
     for (unsigned i = 0; i < CPU_TLB_ENTRIES; i++)
         entry_clear(&cpu->tlb.none[i], i);
@@ -153,6 +154,7 @@ void mmu_flush_non_global(struct cpu *cpu)
 void mmu_switch(struct cpu *cpu, bool keep)
 {
     unsigned pcid = pcid_now(cpu);
+    cpu->counters.cr3_writes++;
     if (!keep || cpu->tlb.asids[pcid] == 0)
         asid_renew(cpu, pcid);
     cpu->tlb.asid = cpu->tlb.asids[pcid];
@@ -213,6 +215,7 @@ static void page_drop(struct cpu *cpu, unsigned asid, gva_t gva)
 static void page_flush(struct cpu *cpu, unsigned asid, gva_t gva)
 {
     struct cpu_tlb *tlb = &cpu->tlb;
+    cpu->counters.page_flushes++;
     page_drop(cpu, asid, gva);
     if (filter_has(tlb->fetch_filter[gva >> 63], gva >> 12))
         fetch_epoch_next(cpu, gva >> 63);
@@ -265,8 +268,10 @@ u64 mmu_translate(struct cpu *cpu, gva_t gva, enum cpu_access access, enum cpu_p
 {
     const struct cpu_walk_entry *found = walk_find(cpu, gva);
     if (found && mmu_walk_allows(cpu, found->gpa, access, privilege) &&
-        (access != ACCESS_WRITE || (found->gpa & WALK_DIRTY)))
+        (access != ACCESS_WRITE || (found->gpa & WALK_DIRTY))) {
+        cpu->counters.walk_hits++;
         return found->gpa;
+    }
     /* A cached entry that forbids the access may be out of date: rights may grow without INVLPG. */
     u64 walk;
     u32 error;

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "core/mem.h"
+#include "dbt/counters.h"
 #include "dbt/cpu.h"
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
@@ -180,6 +181,14 @@ static void dbt_dirty_sync(struct engine *engine)
     cpu_group_dirty_sync(&container_of(engine, struct dbt_engine, engine)->group);
 }
 
+static void dbt_counters(struct engine *engine, unsigned index, const struct counter_sink *sink)
+{
+    struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
+
+    if (index < dbt->group.cpu_count && dbt->group.cpus[index])
+        cpu_counters_tell(dbt->group.cpus[index], sink);
+}
+
 static void dbt_free(struct engine *engine)
 {
     if (!engine)
@@ -194,6 +203,7 @@ static const struct engine_ops dbt_engine_ops = {.name = "dbt",
                                                  .vcpu_new = dbt_vcpu_new,
                                                  .memory_changed = dbt_memory_changed,
                                                  .dirty_sync = dbt_dirty_sync,
+                                                 .counters = dbt_counters,
                                                  .free = dbt_free};
 
 struct engine *dbt_engine_new(struct mem *mem, const struct cpuid_model *cpuid, struct err *err)
