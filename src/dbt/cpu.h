@@ -197,6 +197,9 @@ struct cpu {
     u64 code_base;    /* added to RIP for a fetch: CS base, 0 in 64-bit code */
 
     struct x86_seg seg[X86_SEGMENT_COUNT];
+    /* In 32-bit code: what translated code adds to addresses in FS and GS. 0 where the segment has
+     * 4 GiB to read and write; else an address that no TLB entry has, so that it asks. */
+    u64 segment_miss[2];
     struct x86_seg ldtr, tr;
     struct x86_table gdtr, idtr;
     u64 cr0, cr2, cr3, cr4, cr8, xcr0;

@@ -8,6 +8,9 @@
 #include "dbt/interp/run_priv.h"
 #include "dbt/interp/seg_priv.h"
 
+/* No canonical address plus 32 bits: nothing that a TLB entry could be for. */
+#define SEGMENT_MISS (1ull << 62)
+
 NO_RETURN static void seg_raise(struct cpu *cpu, enum x86_segment seg)
 {
     cpu_raise_error(cpu, seg == X86_SS ? X86_SS_FAULT : X86_GP, 0);
@@ -53,14 +56,20 @@ gva_t seg_linear(struct cpu *cpu, enum x86_segment seg, u64 offset, size_t bytes
     return (u32)(descriptor->base + offset);
 }
 
-/* Data that may be read and written anywhere in 4 GiB (or code that may be fetched from there). */
+/* Data that may be read and written anywhere in 4 GiB from the segment's base. */
+static bool seg_is_whole(const struct x86_seg *seg)
+{
+    return (seg->attr & (SEG_TYPE_CODE | SEG_TYPE_EXPAND_DOWN | SEG_TYPE_WRITABLE)) ==
+               SEG_TYPE_WRITABLE &&
+           seg->limit == 0xffffffff && (seg->attr & X86_SEG_UNUSABLE) == 0;
+}
+
+/* The same from address 0, or code that may be fetched from anywhere in 4 GiB. */
 static bool seg_is_flat(const struct x86_seg *seg)
 {
-    if ((seg->attr & (SEG_TYPE_CODE | SEG_TYPE_EXPAND_DOWN | SEG_TYPE_WRITABLE)) !=
-            SEG_TYPE_WRITABLE &&
-        !seg_attr_code(seg->attr))
-        return false;
-    return seg->base == 0 && seg->limit == 0xffffffff && (seg->attr & X86_SEG_UNUSABLE) == 0;
+    if (seg_attr_code(seg->attr))
+        return seg->base == 0 && seg->limit == 0xffffffff && (seg->attr & X86_SEG_UNUSABLE) == 0;
+    return seg->base == 0 && seg_is_whole(seg);
 }
 
 void cpu_mode_update(struct cpu *cpu)
@@ -86,6 +95,11 @@ void cpu_mode_update(struct cpu *cpu)
     cpu->flat = cpu->code_bytes != 8 && seg_is_flat(code) && seg_is_flat(stack) &&
                 seg_is_flat(&cpu->seg[X86_DS]) && !seg_attr_code(cpu->seg[X86_DS].attr) &&
                 seg_is_flat(&cpu->seg[X86_ES]) && !seg_attr_code(cpu->seg[X86_ES].attr);
+
+    if (cpu->flat) {
+        cpu->segment_miss[0] = seg_is_whole(&cpu->seg[X86_FS]) ? 0 : SEGMENT_MISS;
+        cpu->segment_miss[1] = seg_is_whole(&cpu->seg[X86_GS]) ? 0 : SEGMENT_MISS;
+    }
 
     if (cpu->cpl == 3)
         cpu->privilege = PRIVILEGE_USER;

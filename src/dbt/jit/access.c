@@ -24,9 +24,9 @@ struct guest_ea ea_of(const struct insn *insn)
                              insn->segment, insn->address_bytes, insn->disp};
 }
 
-struct guest_ea ea_stack(s64 disp)
+struct guest_ea ea_stack(const struct draft *draft, s64 disp)
 {
-    return (struct guest_ea){X86_RSP, INSN_NO_REG, 0, X86_SS, 8, disp};
+    return (struct guest_ea){X86_RSP, INSN_NO_REG, 0, X86_SS, (u8)draft->code_bytes, disp};
 }
 
 unsigned draft_read_gpr(struct draft *draft, unsigned gpr, unsigned scratch)
@@ -64,19 +64,29 @@ void draft_effective_address(struct draft *draft, const struct draft_insn *one,
     emit_lea(out, wide, reg, &mem);
 }
 
+/* Adds the base of FS or GS to T0. In 32-bit code the sum wraps, and where the segment is not one
+ * that everything may be done with, it becomes an address that misses. */
+static void add_segment_base(struct draft *draft, unsigned segment)
+{
+    struct emitter *out = &draft->out;
+    struct host_mem sum = {T0, T1, 0, 0};
+    s32 base = STATE_AT(seg) + (s32)(sizeof(struct x86_seg) * segment) +
+               (s32)offsetof(struct x86_seg, base);
+    emit_load(out, T1, STATE, base);
+    if (draft->code_bytes == 4) {
+        emit_lea(out, false, T0, &sum);
+        emit_load(out, T1, STATE, STATE_AT(segment_miss) + (s32)(segment - X86_FS) * 8);
+    }
+    emit_lea(out, true, T0, &sum);
+}
+
 /* The linear address of ACCESS into T0. */
 static void linear_address(struct draft *draft, const struct draft_insn *one,
                            const struct access *access)
 {
-    struct emitter *out = &draft->out;
     draft_effective_address(draft, one, &access->ea, T0);
-    if (access->ea.segment == X86_FS || access->ea.segment == X86_GS) {
-        struct host_mem sum = {T0, T1, 0, 0};
-        emit_load(out, T1, STATE,
-                  STATE_AT(seg) + (s32)sizeof(struct x86_seg) * access->ea.segment +
-                      (s32)offsetof(struct x86_seg, base));
-        emit_lea(out, true, T0, &sum);
-    }
+    if (access->ea.segment == X86_FS || access->ea.segment == X86_GS)
+        add_segment_base(draft, access->ea.segment);
 }
 
 static s32 entry_at(const struct draft *draft, size_t field)

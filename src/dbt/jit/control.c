@@ -64,7 +64,7 @@ void draft_exit_to(struct draft *draft, u64 rip)
 
 static u64 branch_target(const struct draft *draft, const struct draft_insn *one)
 {
-    return insn_next_rip(draft, one) + one->insn.imm;
+    return draft_wrap(draft, insn_next_rip(draft, one) + one->insn.imm);
 }
 
 static void do_jcc(struct draft *draft, const struct draft_insn *one)
@@ -125,19 +125,21 @@ static void return_site(struct draft *draft, const struct draft_insn *one)
 static void push_return_address(struct draft *draft, const struct draft_insn *one, bool keep_flags)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(-8), 8, true, false, keep_flags};
-    struct host_mem mem, below = host_mem_base(GUEST_RSP, -8);
+    bool wide = draft->code_bytes == 8;
+    s32 bytes = (s32)draft->code_bytes;
+    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, false, keep_flags};
+    struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     u64 rip = insn_next_rip(draft, one);
     draft_access(draft, one, &access, &mem);
-    if ((s64)rip == (s32)rip) {
-        emit_op_mem(out, 0xc7, true, 0, &mem);
+    if (!wide || (s64)rip == (s32)rip) {
+        emit_op_mem(out, 0xc7, wide, 0, &mem);
         emit_u32(out, (u32)rip);
     } else {
         draft_fold(draft, &mem);
         emit_mov_imm(out, T1, rip);
         emit_op_mem(out, 0x89, true, T1, &mem);
     }
-    emit_lea(out, true, GUEST_RSP, &below);
+    emit_lea(out, wide, GUEST_RSP, &below);
 }
 
 static void do_call(struct draft *draft, const struct draft_insn *one)
@@ -153,12 +155,14 @@ static void read_target(struct draft *draft, const struct draft_insn *one)
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     if (insn->has_memory) {
-        struct access access = {ea_of(insn), 8, false, false, true};
+        struct access access = {ea_of(insn), draft->code_bytes, false, false, true};
         struct host_mem mem;
         draft_access(draft, one, &access, &mem);
-        emit_op_mem(out, 0x8b, true, T0, &mem);
+        emit_op_mem(out, 0x8b, draft->code_bytes == 8, T0, &mem);
     } else if (in_slot(insn->rm)) {
         emit_load(out, T0, STATE, slot_at(insn->rm));
+    } else if (draft->code_bytes == 4) {
+        emit_mov32(out, T0, host_gpr(insn->rm));
     } else {
         emit_mov(out, T0, host_gpr(insn->rm));
     }
@@ -178,13 +182,14 @@ static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
 static void do_ret(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(0), 8, false, false, true};
+    bool wide = draft->code_bytes == 8;
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false, true};
     struct host_mem mem;
     s32 more = one->insn.imm_offset < one->insn.length ? (s32)one->insn.imm : 0;
-    struct host_mem above = host_mem_base(GUEST_RSP, 8 + more);
+    struct host_mem above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes + more);
     draft_access(draft, one, &access, &mem);
-    emit_op_mem(out, 0x8b, true, T0, &mem);
-    emit_lea(out, true, GUEST_RSP, &above);
+    emit_op_mem(out, 0x8b, wide, T0, &mem);
+    emit_lea(out, wide, GUEST_RSP, &above);
     emit_ret(out);
 }
 
@@ -195,13 +200,12 @@ bool control_possible(const struct insn *insn)
     case OP_JMP:
     case OP_CALL:
     case OP_RET:
-        return insn->operand_bytes == 8;
-    case OP_JCXZ:
-    case OP_LOOP:
-        return true;
     case OP_JMP_IND:
     case OP_CALL_IND:
-        return insn->operand_bytes == 8;
+        return insn->operand_bytes == insn->code_bytes;
+    case OP_JCXZ:
+    case OP_LOOP:
+        return insn->address_bytes >= 4 && insn->operand_bytes >= 4;
     default:
         return false;
     }

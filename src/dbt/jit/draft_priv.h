@@ -53,6 +53,7 @@ struct draft {
     unsigned low, high; /* the part of the page that the translation depends on */
     u8 mode;
     unsigned privilege;
+    unsigned code_bytes; /* 4 or 8: of addresses and stack words as well */
     struct draft_insn insns[JIT_BLOCK_INSNS];
     unsigned insn_count;
     bool ended; /* the last instruction leaves the block in all cases */
@@ -85,7 +86,7 @@ struct access {
     bool write, aligned, keep_flags;
 };
 struct guest_ea ea_of(const struct insn *insn);
-struct guest_ea ea_stack(s64 disp);
+struct guest_ea ea_stack(const struct draft *draft, s64 disp);
 void draft_access(struct draft *draft, const struct draft_insn *one, const struct access *access,
                   struct host_mem *ret_mem);
 /* Folds *MEM into T0 alone, so that T1 is free; flags stay when KEEP_FLAGS. */
@@ -126,13 +127,18 @@ void draft_exit_to(struct draft *draft, u64 rip);
 void draft_interpret(struct draft *draft, const struct draft_insn *one);
 void draft_cold_code(struct draft *draft);
 
+/* RIP as code of this size has it. */
+static inline u64 draft_wrap(const struct draft *draft, u64 rip)
+{
+    return draft->code_bytes == 8 ? rip : (u32)rip;
+}
 static inline u64 insn_rip(const struct draft *draft, const struct draft_insn *one)
 {
     return draft->rip + one->offset;
 }
 static inline u64 insn_next_rip(const struct draft *draft, const struct draft_insn *one)
 {
-    return draft->rip + one->offset + one->insn.length;
+    return draft_wrap(draft, draft->rip + one->offset + one->insn.length);
 }
 static inline u32 insn_meta(const struct draft *draft, const struct draft_insn *one)
 {

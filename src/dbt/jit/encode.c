@@ -36,13 +36,31 @@ static unsigned extension_bits(const struct insn *insn, const struct encoding *e
     return bits;
 }
 
+/* Outside 64-bit code VEX.W does not widen general registers. */
+static bool ignores_w(const struct insn *insn)
+{
+    for (unsigned i = 0; i < insn->desc->operand_count && insn->code_bytes != 8; i++)
+        if (insn->desc->operand[i].size == SIZE_Y)
+            return true;
+    return false;
+}
+
+/* Outside 64-bit code bit 7 of a register number in an immediate is ignored. */
+static bool ignores_imm_bit7(const struct insn *insn)
+{
+    for (unsigned i = 0; i < insn->desc->operand_count && insn->code_bytes != 8; i++)
+        if (insn->desc->operand[i].kind == OPERAND_L)
+            return true;
+    return false;
+}
+
 static void emit_vex_prefix(struct emitter *out, const u8 *bytes, const struct insn *insn,
                             const struct encoding *encoding)
 {
     unsigned bits = extension_bits(insn, encoding);
     unsigned length_pp = bytes[insn->opcode_offset - 1] & 7;
     unsigned vvvv = (~encoding->vvvv & 15u) << 3;
-    unsigned w = insn->rex & REX_W;
+    unsigned w = ignores_w(insn) ? 0 : insn->rex & REX_W;
     if (!(bits & (REX_X | REX_B)) && !w && insn->desc->pattern.map == 1) {
         emit_u8(out, 0xc5);
         emit_u8(out, ((bits & REX_R) ? 0 : 0x80) | vvvv | length_pp);
@@ -78,6 +96,17 @@ static bool emit_legacy_prefixes(struct emitter *out, const struct insn *insn,
     return true;
 }
 
+/* What 64-bit code has no such opcode for: INC and DEC of a register in one byte. */
+static bool emit_other_opcode(struct emitter *out, const struct insn *insn,
+                              const struct encoding *encoding)
+{
+    if (insn->desc->pattern.map != 0 || (insn->opcode & 0xf0) != 0x40)
+        return false;
+    emit_u8(out, 0xff);
+    emit_u8(out, 0xc0 | (insn->op == OP_DEC ? 1u : 0u) << 3 | (encoding->reg & 7u));
+    return true;
+}
+
 bool encode_insn(struct emitter *out, const u8 *bytes, const struct insn *insn,
                  const struct encoding *encoding)
 {
@@ -86,15 +115,21 @@ bool encode_insn(struct emitter *out, const u8 *bytes, const struct insn *insn,
         emit_vex_prefix(out, bytes, insn, encoding);
     else if (!emit_legacy_prefixes(out, insn, encoding))
         return false;
+    if (insn->code_bytes != 8 && emit_other_opcode(out, insn, encoding))
+        return true;
     if (!has_modrm && insn->desc->operand_count > 0 &&
         (insn->desc->operand[0].kind == OPERAND_Z || insn->desc->operand[1].kind == OPERAND_Z))
         emit_u8(out, (insn->opcode & 0xf8u) | (encoding->reg & 7u));
-    else
-        emit_u8(out, insn->opcode);
+    else /* 82 is 80, where it exists */
+        emit_u8(out, insn->desc->pattern.map == 0 && insn->opcode == 0x82 ? 0x80 : insn->opcode);
     if (has_modrm && encoding->has_memory)
         emit_modrm_mem(out, encoding->reg, &encoding->mem);
     else if (has_modrm)
         emit_u8(out, 0xc0 | (encoding->reg & 7u) << 3 | (encoding->rm & 7u));
-    emit_bytes(out, bytes + insn->imm_offset, (unsigned)(insn->length - insn->imm_offset));
+    unsigned imm_bytes = (unsigned)(insn->length - insn->imm_offset);
+    if (imm_bytes == 1 && ignores_imm_bit7(insn))
+        emit_u8(out, bytes[insn->imm_offset] & 0x7f);
+    else
+        emit_bytes(out, bytes + insn->imm_offset, imm_bytes);
     return true;
 }

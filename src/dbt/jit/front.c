@@ -34,6 +34,14 @@ static bool ends_block(const struct insn *insn)
     }
 }
 
+/* Whether INSN's memory operand, if it has one, can be addressed: not through 16-bit registers, and
+ * in 32-bit code not through CS, which may not be readable. */
+static bool address_possible(const struct insn *insn)
+{
+    return !insn->has_memory ||
+           (insn->address_bytes >= 4 && (insn->code_bytes == 8 || insn->segment != X86_CS));
+}
+
 static enum insn_how choose(const struct draft *draft, const struct insn *insn)
 {
     u8 feature = insn->desc->feature;
@@ -44,6 +52,8 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
     case OP_PREFETCH:
         return HOW_NOTHING;
     default:
+        if (!address_possible(insn))
+            return HOW_INTERPRET;
         if (control_possible(insn) || special_possible(draft, insn))
             return HOW_SPECIAL;
         return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
@@ -73,7 +83,8 @@ static u32 look(struct draft *draft, s64 at, unsigned left)
         struct insn insn;
         if (at < 0 || at >= PAGE_BYTES)
             break;
-        if (decode(draft->page + at, (unsigned)(PAGE_BYTES - at), 8, &insn) != DECODE_OK)
+        if (decode(draft->page + at, (unsigned)(PAGE_BYTES - at), draft->code_bytes, &insn) !=
+            DECODE_OK)
             break;
         depend(draft, (unsigned)at, insn.length);
         if ((insn.desc->attr & (ATTR_BRANCH | ATTR_ENDS_BLOCK)) && insn.op != OP_JMP &&
@@ -125,7 +136,7 @@ void draft_decode(struct draft *draft)
         unsigned room = (unsigned)min_u64(PAGE_BYTES - at, INSN_MAX_BYTES);
         for (unsigned i = 0; i < room; i++)
             one->bytes[i] = draft->page[at + i];
-        if (decode(one->bytes, room, 8, &one->insn) != DECODE_OK)
+        if (decode(one->bytes, room, draft->code_bytes, &one->insn) != DECODE_OK)
             break;
         one->offset = (u16)(at - draft->start);
         one->how = choose(draft, &one->insn);

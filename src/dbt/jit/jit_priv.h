@@ -211,7 +211,15 @@ void jit_stack_reset(struct jit *jit, unsigned privilege);
 u64 jit_interpret(struct cpu *cpu, u32 meta);
 
 /* What blocks are keyed by: privilege, and which units may be used (enum jit_mode_bit). */
-enum jit_mode_bit { MODE_PRIVILEGE = 3, MODE_X87 = 4, MODE_SSE = 8, MODE_AVX = 16 };
+/* MODE_CODE32 is flat protected-mode code of 32 bits: CS, DS, ES and SS begin at 0 and have 4 GiB,
+ * the stack has 32 bits; else it is 64-bit code. */
+enum jit_mode_bit {
+    MODE_PRIVILEGE = 3,
+    MODE_X87 = 4,
+    MODE_SSE = 8,
+    MODE_AVX = 16,
+    MODE_CODE32 = 32
+};
 u8 jit_mode(const struct cpu *cpu);
 
 /* Guards of the lower half of the address space come first, then those of the upper half. */

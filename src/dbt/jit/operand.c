@@ -118,7 +118,10 @@ static bool vector_allowed(const struct draft *draft, const struct insn *insn)
     case OP_FWAIT:
     case OP_STMXCSR:
     case OP_EMMS:
-    case OP_VZEROUPPER:
+        break;
+    case OP_VZEROUPPER: /* outside 64-bit code it leaves the upper eight registers alone */
+        if (insn->code_bytes != 8)
+            return false;
         break;
     default:
         return false;

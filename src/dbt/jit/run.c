@@ -14,7 +14,7 @@ typedef u64 (*enter_function)(struct cpu *cpu, const u8 *code);
 
 u8 jit_mode(const struct cpu *cpu)
 {
-    unsigned mode = cpu->privilege;
+    unsigned mode = cpu->privilege | (cpu->code_bytes == 4 ? MODE_CODE32 : 0);
     bool units = !(cpu->cr0 & (X86_CR0_EM | X86_CR0_TS));
     if (units && (cpu->cr0 & X86_CR0_NE))
         mode |= MODE_X87;
@@ -27,8 +27,9 @@ u8 jit_mode(const struct cpu *cpu)
 
 bool jit_usable(const struct cpu *cpu)
 {
-    return cpu->code_bytes == 8 && cpu->special == 0 &&
-           cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
+    bool flat = cpu->code_bytes == 8 ||
+                (cpu->code_bytes == 4 && cpu->stack_bytes == 4 && cpu->flat && cpu_protected(cpu));
+    return flat && cpu->special == 0 && cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
 }
 
 /* Follows what the MMU has done since the last look. */

@@ -19,9 +19,9 @@ bool special_possible(const struct draft *draft, const struct insn *insn)
         return insn->operand_bytes >= 4;
     case OP_PUSH:
     case OP_POP:
-        return insn->operand_bytes == 8 && is_register_or_imm(insn);
+        return insn->operand_bytes == insn->code_bytes && is_register_or_imm(insn);
     case OP_LEAVE:
-        return insn->operand_bytes == 8;
+        return insn->operand_bytes == insn->code_bytes;
     case OP_MOV: /* moffs */
         return insn->desc->operand[0].kind == OPERAND_O || insn->desc->operand[1].kind == OPERAND_O;
     default:
@@ -57,20 +57,23 @@ static void do_push(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(-8), 8, true, false, one->live_before != 0};
-    struct host_mem mem, below = host_mem_base(GUEST_RSP, -8);
+    bool wide = draft->code_bytes == 8;
+    s32 bytes = (s32)draft->code_bytes;
+    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, false,
+                            one->live_before != 0};
+    struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     draft_access(draft, one, &access, &mem);
     if (insn->desc->operand[0].kind == OPERAND_I) {
-        emit_op_mem(out, 0xc7, true, 0, &mem);
+        emit_op_mem(out, 0xc7, wide, 0, &mem);
         emit_u32(out, (u32)insn->imm);
     } else {
         unsigned gpr = insn->desc->operand[0].kind == OPERAND_Z ? insn->reg : insn->rm;
         if (in_slot(gpr))
             draft_fold(draft, &mem);
         unsigned from = draft_read_gpr(draft, gpr, T1);
-        emit_op_mem(out, 0x89, true, from, &mem);
+        emit_op_mem(out, 0x89, wide, from, &mem);
     }
-    emit_lea(out, true, GUEST_RSP, &below);
+    emit_lea(out, wide, GUEST_RSP, &below);
 }
 
 static void do_pop(struct draft *draft, const struct draft_insn *one)
@@ -78,25 +81,29 @@ static void do_pop(struct draft *draft, const struct draft_insn *one)
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     unsigned gpr = insn->desc->operand[0].kind == OPERAND_Z ? insn->reg : insn->rm;
-    struct access access = {ea_stack(0), 8, false, false, one->live_before != 0};
-    struct host_mem mem, above = host_mem_base(GUEST_RSP, 8);
+    bool wide = draft->code_bytes == 8;
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false,
+                            one->live_before != 0};
+    struct host_mem mem, above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes);
     draft_access(draft, one, &access, &mem);
     unsigned to = in_slot(gpr) ? T0 : host_gpr(gpr);
-    emit_op_mem(out, 0x8b, true, to, &mem);
+    emit_op_mem(out, 0x8b, wide, to, &mem);
     if (gpr != X86_RSP)
-        emit_lea(out, true, GUEST_RSP, &above);
+        emit_lea(out, wide, GUEST_RSP, &above);
     write_gpr(draft, gpr, to);
 }
 
 static void do_leave(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(0), 8, false, false, one->live_before != 0};
-    struct host_mem mem, above = host_mem_base(RBP, 8);
+    bool wide = draft->code_bytes == 8;
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false,
+                            one->live_before != 0};
+    struct host_mem mem, above = host_mem_base(RBP, (s32)draft->code_bytes);
     access.ea.base = X86_RBP;
     draft_access(draft, one, &access, &mem);
-    emit_lea(out, true, GUEST_RSP, &above);
-    emit_op_mem(out, 0x8b, true, RBP, &mem);
+    emit_lea(out, wide, GUEST_RSP, &above);
+    emit_op_mem(out, 0x8b, wide, RBP, &mem);
 }
 
 /* MOV between the accumulator and an absolute address. */

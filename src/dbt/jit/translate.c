@@ -57,6 +57,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const u8 *host_pag
     draft->start = (unsigned)(cpu->rip & 4095);
     draft->mode = jit_mode(cpu);
     draft->privilege = cpu->privilege;
+    draft->code_bytes = cpu->code_bytes;
     draft->insn_count = draft->cold_count = 0;
     draft->ended = draft->failed = false;
 }
