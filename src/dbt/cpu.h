@@ -109,8 +109,10 @@ enum cpu_attention {
 /* What translated code reaches with a displacement from the state register; see jit/. */
 enum { CPU_JIT_GUARDS = 256, CPU_JIT_TARGETS = 1 << 16, CPU_JIT_TARGET_ROTATE = 14 };
 struct cpu_jit_tables {
-    /* By virtual page: the number of the code_page that its mapping was last seen to be. */
+    /* By page: the number of the code_page that its mapping was last seen to be, and, for code that
+     * may run at any address, how far from its home that was. */
     u32 page_guard[CPU_JIT_GUARDS];
+    u64 guard_delta[CPU_JIT_GUARDS];
     void *targets[CPU_JIT_TARGETS]; /* by hash of RIP: entries that verify RIP and mapping */
 };
 
@@ -177,8 +179,9 @@ struct cpu {
     /* jit/: the C stack and the return stack while the other is in use, and two spilled registers.
      */
     u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
-    u32 jit_mode; /* jit_mode() of what runs now: entries by address check it */
-    u32 special;  /* enum cpu_special */
+    u64 jit_delta; /* how far from its home the relative code runs that runs now (jit/) */
+    u32 jit_mode;  /* jit_mode() of what runs now: entries by address check it */
+    u32 special;   /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
     u8 stack_bytes;        /* 2, 4 or 8 */

@@ -37,9 +37,26 @@ unsigned draft_read_gpr(struct draft *draft, unsigned gpr, unsigned scratch)
     return scratch;
 }
 
+/* Whether nothing but the code's address goes into the operand's. */
 static bool is_constant(const struct guest_ea *ea)
 {
     return (ea->base == INSN_RIP || ea->base == INSN_NO_REG) && ea->index == INSN_NO_REG;
+}
+
+void draft_address(struct draft *draft, unsigned reg, u64 address, bool wide)
+{
+    struct emitter *out = &draft->out;
+    struct host_mem sum = host_mem_base(reg, (s32)address);
+    if (!draft->relative) {
+        emit_mov_imm(out, reg, wide ? address : (u32)address);
+        return;
+    }
+    if ((s64)address != (s32)address) {
+        emit_mov_imm(out, T1, address);
+        sum = (struct host_mem){reg, T1, 0, 0};
+    }
+    emit_load(out, reg, STATE, STATE_AT(jit_delta));
+    emit_lea(out, wide, reg, &sum);
 }
 
 void draft_effective_address(struct draft *draft, const struct draft_insn *one,
@@ -48,8 +65,10 @@ void draft_effective_address(struct draft *draft, const struct draft_insn *one,
     struct emitter *out = &draft->out;
     bool wide = ea->address_bytes == 8;
     if (is_constant(ea)) {
-        u64 address = (u64)ea->disp + (ea->base == INSN_RIP ? insn_next_rip(draft, one) : 0);
-        emit_mov_imm(out, reg, wide ? address : (u32)address);
+        if (ea->base == INSN_RIP)
+            draft_address(draft, reg, insn_next_rip(draft, one) + (u64)ea->disp, wide);
+        else
+            emit_mov_imm(out, reg, wide ? (u64)ea->disp : (u32)ea->disp);
         return;
     }
     struct host_mem mem = {0, EMIT_NO_INDEX, ea->scale, (s32)ea->disp};
@@ -194,8 +213,8 @@ void draft_access(struct draft *draft, const struct draft_insn *one, const struc
     bool in_page = (address & 4095) + access->bytes <= 4096;
     if (access->keep_flags)
         check_keeping_flags(draft, one, access, ret_mem);
-    else if (is_constant(&access->ea) && access->ea.segment != X86_FS &&
-             access->ea.segment != X86_GS && in_page &&
+    else if (is_constant(&access->ea) && !(draft->relative && access->ea.base == INSN_RIP) &&
+             access->ea.segment != X86_FS && access->ea.segment != X86_GS && in_page &&
              (!access->aligned || address % access->bytes == 0))
         check_constant(draft, one, access, ret_mem);
     else

@@ -10,19 +10,18 @@
 #include "base/errno.h"
 #include "dbt/code.h"
 
-static u32 block_hash(u64 rip, u64 physical_page, u8 mode)
+static u32 block_hash(u64 rip, u32 page, u8 mode)
 {
-    u64 key = rip ^ rip >> 16 ^ physical_page << 7 ^ (u64)mode << 11;
+    u64 key = rip ^ rip >> 16 ^ (u64)page << 19 ^ (u64)mode << 11;
     return (u32)(key * 0x9e3779b97f4a7c15ull >> 48) & (JIT_HASH - 1);
 }
 
-u32 jit_find(const struct jit *jit, u64 rip, u64 physical_page, u8 mode)
+u32 jit_find(const struct jit *jit, u64 rip, u32 page, u8 mode)
 {
-    u32 number = jit->hash[block_hash(rip, physical_page, mode)];
+    u32 number = jit->hash[block_hash(rip, page, mode)];
     while (number != JIT_NONE) {
         const struct jit_block *block = &jit->blocks[number];
-        if (block->rip == rip && block->mode == mode &&
-            jit->pages[block->page].physical_page == physical_page)
+        if (block->rip == rip && block->mode == mode && block->page == page)
             return number;
         number = block->next_hash;
     }
@@ -33,7 +32,7 @@ void jit_register(struct jit *jit, u32 number)
 {
     struct jit_block *block = &jit->blocks[number];
     struct code_page *page = &jit->pages[block->page];
-    u32 *head = &jit->hash[block_hash(block->rip, page->physical_page, block->mode)];
+    u32 *head = &jit->hash[block_hash(block->rip, block->page, block->mode)];
     block->next_hash = *head;
     *head = number;
     block->next_in_page = page->blocks;
@@ -43,8 +42,7 @@ void jit_register(struct jit *jit, u32 number)
 static void unregister(struct jit *jit, u32 number)
 {
     struct jit_block *block = &jit->blocks[number];
-    u64 physical_page = jit->pages[block->page].physical_page;
-    u32 *link = &jit->hash[block_hash(block->rip, physical_page, block->mode)];
+    u32 *link = &jit->hash[block_hash(block->rip, block->page, block->mode)];
     while (*link != JIT_NONE && *link != number)
         link = &jit->blocks[*link].next_hash;
     if (*link == number)
@@ -53,20 +51,32 @@ static void unregister(struct jit *jit, u32 number)
     jit->counters.invalidated_blocks++;
 }
 
-u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page)
+/* The page that stands for VIRTUAL_PAGE in what is translated relative to it. */
+static u64 home_page(u64 virtual_page, u64 near)
+{
+    u64 pages = HOME_BYTES >> 12, home = virtual_page - (near >> 12);
+    return home < pages ? home : virtual_page % pages;
+}
+
+u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near)
 {
     u32 *head = &jit->page_hash[code_hash(physical_page << 12)];
+    bool relative = jit_relative(mode);
+    u64 virtual_page = rip >> 12;
     for (u32 number = *head; number != JIT_NONE; number = jit->pages[number].next_hash) {
         const struct code_page *page = &jit->pages[number];
-        if (page->virtual_page == virtual_page && page->physical_page == physical_page)
+        if (page->physical_page == physical_page && page->relative == relative &&
+            (relative || page->virtual_page == virtual_page))
             return number;
     }
     if (jit->page_count == JIT_PAGES)
         return JIT_NONE;
     u32 number = jit->page_count++;
-    jit->pages[number] = (struct code_page){.virtual_page = virtual_page,
+    jit->pages[number] = (struct code_page){.virtual_page = relative ? home_page(virtual_page, near)
+                                                                     : virtual_page,
                                             .physical_page = physical_page,
                                             .next_hash = *head,
+                                            .relative = relative,
                                             .number = jit->page_number++};
     *head = number;
     return number;
@@ -74,8 +84,9 @@ u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page)
 
 void jit_stack_reset(struct jit *jit, unsigned privilege)
 {
-    u8 *top = jit->memory.stacks[privilege] + jit->memory.stack_bytes - 8;
-    store_le64(top, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
+    u8 *top = jit->memory.stacks[privilege] + jit->memory.stack_bytes - RETURN_STACK_BOTTOM;
+    for (unsigned i = 0; i < RETURN_STACK_BOTTOM; i += 8)
+        store_le64(top + i, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
     jit->return_stack[privilege] = (u64)(uintptr_t)top;
     jit->stacks_reset = true;
 }
@@ -110,7 +121,7 @@ void jit_flush(struct cpu *cpu)
         jit->page_number = 1;
     jit->flush_count++;
     jit->slot_age++;
-    jit->low_kernel_code = false;
+    jit->low_kernel_code = jit->high_user_code = false;
     guards_clear(cpu, 0);
     guards_clear(cpu, 1);
     jit_reset_stacks(cpu);
@@ -161,6 +172,8 @@ void jit_follow_mappings(struct cpu *cpu)
         jit->fetch_epoch_seen[half] = cpu->tlb.fetch_epoch[half];
         guards_clear(cpu, half);
     }
+    if (high && jit->high_user_code)
+        guards_clear(cpu, 0);
     if (high || (low && jit->low_kernel_code))
         jit_reset_stacks(cpu);
     else if (low)

@@ -32,8 +32,15 @@ static u32 exit_new(struct draft *draft, u64 rip)
         return 0;
     }
     u32 number = jit->exit_count++;
-    jit->exits[number] = (struct jit_exit){.target_rip = rip};
+    jit->exits[number] = (struct jit_exit){.target_rip = rip, .relative = draft->relative};
     return number;
+}
+
+/* What the return site takes back from the return stack. */
+static void push_delta(struct draft *draft)
+{
+    if (draft->relative)
+        emit_push_mem(&draft->out, STATE, STATE_AT(jit_delta));
 }
 
 /* A jump or call to the exit for RIP. A poll before it leaves by the same exit, so it must come
@@ -46,6 +53,8 @@ static void exit_branch(struct draft *draft, u64 rip, bool is_call)
     u32 number = exit_new(draft, rip);
     if (rip <= draft->rip)
         poll = jit_expect_u32(out, STATE_AT(attention), 0, draft_live_flags_at(draft, rip) != 0);
+    if (is_call)
+        push_delta(draft);
     u8 *jump = is_call ? emit_call(out, NULL) : emit_jmp(out, NULL);
     struct cold *cold = draft_cold(draft, COLD_EXIT);
     if (cold == NULL)
@@ -111,11 +120,19 @@ static void emit_indirect(struct emitter *out, bool is_call)
     emit_op_mem(out, 0xff, false, is_call ? 2 : 4, &target);
 }
 
-/* Where a call comes back: r8 must be the address after the call. */
+/* Where a call comes back: r8 must be the address after the call. A relative block's delta is that
+ * of its caller then; its mapping still stands, because return stacks are emptied when one goes. */
 static void return_site(struct draft *draft, const struct draft_insn *one)
 {
+    struct emitter *out = &draft->out;
     u64 rip = insn_next_rip(draft, one);
-    u8 *mismatch = jit_expect_rip(&draft->out, rip, draft_live_flags_at(draft, rip) != 0);
+    bool live = draft_live_flags_at(draft, rip) != 0;
+    if (draft->relative) {
+        emit_pop(out, T1);
+        emit_store(out, T1, STATE, STATE_AT(jit_delta));
+    }
+    u8 *mismatch = draft->relative ? jit_expect_rip_relative(out, rip, live)
+                                   : jit_expect_rip(out, rip, live);
     struct cold *cold = draft_cold(draft, COLD_MISMATCH);
     if (cold)
         cold->jump = mismatch;
@@ -131,12 +148,12 @@ static void push_return_address(struct draft *draft, const struct draft_insn *on
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     u64 rip = insn_next_rip(draft, one);
     draft_access(draft, one, &access, &mem);
-    if (!wide || (s64)rip == (s32)rip) {
+    if (!wide || (!draft->relative && (s64)rip == (s32)rip)) {
         emit_op_mem(out, 0xc7, wide, 0, &mem);
         emit_u32(out, (u32)rip);
     } else {
         draft_fold(draft, &mem);
-        emit_mov_imm(out, T1, rip);
+        draft_address(draft, T1, rip, true);
         emit_op_mem(out, 0x89, true, T1, &mem);
     }
     emit_lea(out, wide, GUEST_RSP, &below);
@@ -175,6 +192,7 @@ static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
     emit_store(out, T0, STATE, STATE_AT(jit_target));
     push_return_address(draft, one, true);
     emit_load(out, T0, STATE, STATE_AT(jit_target));
+    push_delta(draft);
     emit_indirect(out, true);
     return_site(draft, one);
 }

@@ -47,11 +47,12 @@ struct draft {
     struct jit *jit;
     struct emitter out;
     u32 number;
-    u64 rip;
+    u64 rip;            /* of the block, as its page has it */
     const u8 *page;     /* the guest's page */
     unsigned start;     /* offset of rip in it */
     unsigned low, high; /* the part of the page that the translation depends on */
     u8 mode;
+    bool relative; /* RIP and what is made of it are counted from the page's home */
     unsigned privilege;
     unsigned code_bytes; /* 4 or 8: of addresses and stack words as well */
     struct draft_insn insns[JIT_BLOCK_INSNS];
@@ -126,6 +127,10 @@ void draft_control(struct draft *draft, const struct draft_insn *one);
 void draft_exit_to(struct draft *draft, u64 rip);
 void draft_interpret(struct draft *draft, const struct draft_insn *one);
 void draft_cold_code(struct draft *draft);
+
+/* access.c: the guest address that is ADDRESS, as the page has it, into REG: its low 32 bits unless
+ * WIDE. T1 may be lost; flags stay. */
+void draft_address(struct draft *draft, unsigned reg, u64 address, bool wide);
 
 /* RIP as code of this size has it. */
 static inline u64 draft_wrap(const struct draft *draft, u64 rip)

@@ -242,6 +242,12 @@ void emit_push(struct emitter *out, unsigned reg)
     emit_u8(out, 0x50 | (reg & 7));
 }
 
+void emit_push_mem(struct emitter *out, unsigned base, s32 disp)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0xff, false, 6, &mem);
+}
+
 void emit_pop(struct emitter *out, unsigned reg)
 {
     if (reg & 8)

@@ -76,6 +76,7 @@ void emit_rorx(struct emitter *out, unsigned reg, unsigned value, unsigned count
 void emit_movzx16(struct emitter *out, unsigned reg, unsigned from);
 
 void emit_push(struct emitter *out, unsigned reg);
+void emit_push_mem(struct emitter *out, unsigned base, s32 disp);
 void emit_pop(struct emitter *out, unsigned reg);
 void emit_pushf(struct emitter *out);
 void emit_ret(struct emitter *out);

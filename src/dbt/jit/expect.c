@@ -34,6 +34,35 @@ u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags)
     return unless_zero(out);
 }
 
+u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags)
+{
+    struct host_mem difference = {RCX, (u8)reg, 0, 1};
+    if (!keep_flags) {
+        emit_cmp_mem_reg(out, STATE, at, reg);
+        return emit_jcc(out, COND_NE, NULL);
+    }
+    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_load(out, RCX, STATE, at);
+    emit_not(out, RCX);
+    emit_lea(out, true, RCX, &difference); /* reg - word */
+    return unless_zero(out);
+}
+
+u8 *jit_expect_rip_relative(struct emitter *out, u64 rip, bool keep_flags)
+{
+    struct host_mem sum = host_mem_base(T1, (s32)rip), difference = {RCX, T0, 0, 1};
+    emit_lea(out, true, T1, &sum);
+    if (!keep_flags) {
+        emit_cmp_reg(out, T0, T1);
+        return emit_jcc(out, COND_NE, NULL);
+    }
+    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_mov(out, RCX, T1);
+    emit_not(out, RCX);
+    emit_lea(out, true, RCX, &difference); /* r8 - the sum */
+    return unless_zero(out);
+}
+
 u8 *jit_expect_rip(struct emitter *out, u64 rip, bool keep_flags)
 {
     if (keep_flags) {

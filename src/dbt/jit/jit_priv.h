@@ -10,11 +10,17 @@
  *                                         code only (return prediction)
  * Guest r8 to r11 live in cpu->gpr. Host flags are the guest's arithmetic flags.
  *
- * Blocks. A block is the translation of guest code within one page, from one entry in one mode. It
- * is keyed by virtual address, physical page and mode, so its code holds absolute guest addresses.
- * Blocks of the same (virtual page, physical page) belong to one struct code_page, whose number
- * stands in cpu_jit_tables.page_guard while the mapping is known to hold: links between pages check
- * it.
+ * Blocks. A block is the translation of guest code within one page, from one entry in one mode.
+ * Blocks of a page belong to a struct code_page, whose number stands in cpu_jit_tables.page_guard
+ * while its mapping is known to hold: links between pages check it.
+ *
+ * Absolute blocks hold guest addresses: they are keyed by virtual page, physical page and mode.
+ * Relative blocks, those of 64-bit user code, run wherever their physical page is mapped, so that
+ * libraries are translated once and not for each process. The page's home, an address below
+ * HOME_BYTES, stands for the address in all that is known when translating; cpu->jit_delta is what
+ * must be added for the true one. Whoever enters a relative block sets it: the dispatch loop, an
+ * indirect branch's verifying entry, a return site (the caller's delta lies on the return stack),
+ * and a link to a page with another delta. It is always one for which the mapping was verified.
  */
 #ifndef DBT_JIT_JIT_PRIV_H
 #define DBT_JIT_JIT_PRIV_H
@@ -39,9 +45,14 @@ enum {
     JIT_EXITS = 1 << 19,
     JIT_BLOCK_EXITS = JIT_BLOCK_INSNS + 2, /* most exits of a block */
     JIT_TRAPS = 1 << 17,
-    JIT_GUARD_BYTES = 48, /* room for a guard in an exit's cold code */
+    JIT_GUARD_BYTES = 96, /* room for a guard in an exit's cold code */
+    /* What lies at the bottom of a return stack, and is never taken away: two addresses, because a
+     * call that finds the stack full may have lost the delta it had pushed, and its return site
+     * then takes one more than the call has left. */
+    RETURN_STACK_BOTTOM = 16,
     JIT_NONE = 0
 };
+#define HOME_BYTES (1ull << 30)
 
 /* Why translated code came back to C: the low two bits of what enter() returns. */
 enum jit_leave {
@@ -72,16 +83,17 @@ static inline u32 jit_meta_block(u32 meta)
 
 /* One way out of a block to a guest address known when translating. */
 struct jit_exit {
-    u64 target_rip;
-    u32 target;  /* the block it is linked to, or JIT_NONE */
-    u32 next_in; /* the next exit linked to the same target */
-    u32 jump;    /* offset in code memory of the hot 32-bit displacement */
-    u32 guard;   /* offset of the room for a guarded link; 0: the target is in the same page */
-    u32 stub;    /* offset of the stub that leaves */
+    u64 target_rip; /* from home, when RELATIVE */
+    u32 target;     /* the block it is linked to, or JIT_NONE */
+    u32 next_in;    /* the next exit linked to the same target */
+    u32 jump;       /* offset in code memory of the hot 32-bit displacement */
+    u32 guard;      /* offset of the room for a guarded link; 0: the target is in the same page */
+    u32 stub;       /* offset of the stub that leaves */
+    bool relative;
 };
 
 struct jit_block {
-    u64 rip;
+    u64 rip;      /* at home, when its mode is relative */
     u32 code;     /* offset in code memory */
     u32 indirect; /* offset of the verifying entry, or 0 */
     u32 page;     /* its code_page */
@@ -93,11 +105,12 @@ struct jit_block {
 };
 
 struct code_page {
-    u64 virtual_page;  /* RIP >> 12 */
+    u64 virtual_page;  /* RIP >> 12; of the home, when RELATIVE */
     u64 physical_page; /* GPA >> 12 */
     u32 blocks;
     u32 next_hash;
     u32 number; /* what page_guard holds; never used twice */
+    bool relative;
 };
 
 /* A host instruction that can trap for the guest (divide error, floating point). */
@@ -149,6 +162,7 @@ struct jit {
     u32 code_log_seen;                 /* how much of the group's log of overwritten code */
     u64 fetch_epoch_seen[2];           /* of the lower and the upper half of the address space */
     bool low_kernel_code; /* code of the lower half was translated for kernel privilege */
+    bool high_user_code;  /* relative code was run in the upper half: its guards are of the lower */
     bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
     u64 flush_count;
     struct jit_counters counters;
@@ -185,16 +199,20 @@ void jit_unlink(struct jit *jit, u32 block);
 u32 jit_indirect_entry(struct jit *jit, u32 block);
 
 /* expect.c: each emits a branch that is taken unless the 32-bit word at displacement AT of the
- * state is VALUE, or r8 is RIP, and returns the branch's displacement. Flags are lost unless
- * KEEP_FLAGS; T1 is lost by the second. */
+ * state is VALUE, the 64-bit word there is what REG holds, or r8 is RIP (or, in a relative block,
+ * RIP + r9), and returns the branch's displacement. Flags are lost unless KEEP_FLAGS; T1 is lost by
+ * the last two. */
 u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags);
+u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags);
 u8 *jit_expect_rip(struct emitter *out, u64 rip, bool keep_flags);
+u8 *jit_expect_rip_relative(struct emitter *out, u64 rip, bool keep_flags);
 
-/* cache.c: finds the block for RIP in MODE whose page is PHYSICAL_PAGE. */
-u32 jit_find(const struct jit *jit, u64 rip, u64 physical_page, u8 mode);
+/* cache.c: finds the block of PAGE (a code_page) for RIP, as the page has it, in MODE. */
+u32 jit_find(const struct jit *jit, u64 rip, u32 page, u8 mode);
 void jit_register(struct jit *jit, u32 block);
-/* The code_page of two pages; JIT_NONE when the table is full. */
-u32 jit_page(struct jit *jit, u64 virtual_page, u64 physical_page);
+/* The code_page for MODE's code at RIP, whose physical page is given; JIT_NONE when the table is
+ * full. A new page of relative code gets the home that makes NEAR its delta, where that can be. */
+u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near);
 /* Drops everything that was translated. */
 void jit_flush(struct cpu *cpu);
 /* Follows the group's log of overwritten code. */
@@ -222,6 +240,12 @@ enum jit_mode_bit {
 };
 u8 jit_mode(const struct cpu *cpu);
 
+/* Whether code of MODE is translated so that it runs at any address. */
+static inline bool jit_relative(u8 mode)
+{
+    return (mode & (MODE_PRIVILEGE | MODE_CODE32)) == PRIVILEGE_USER;
+}
+
 /* Guards of the lower half of the address space come first, then those of the upper half. */
 static inline unsigned jit_guard_index(u64 virtual_page)
 {
@@ -233,6 +257,11 @@ static inline unsigned jit_guard_index(u64 virtual_page)
 static inline s32 jit_guard_at(u64 virtual_page)
 {
     return STATE_AT(jit_tables.page_guard) + (s32)jit_guard_index(virtual_page) * 4;
+}
+
+static inline s32 jit_guard_delta_at(u64 virtual_page)
+{
+    return STATE_AT(jit_tables.guard_delta) + (s32)jit_guard_index(virtual_page) * 8;
 }
 
 #endif

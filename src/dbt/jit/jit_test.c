@@ -3,11 +3,12 @@
  * from the decoder's table, run by both from the same state, must leave the same registers and
  * memory.
  *
- * The guest is a small long-mode machine: identity-mapped pages of code, of data, one that is
- * read-only and one that is not there. Its interrupt table is empty, so that a fault ends the case
- * as a shutdown with the faulting instruction's state. Arithmetic flags that are dead at a fault
- * may differ (jit/ front.c), and are compared only where the sequence ends in its HLT. Usage:
- * test_jit [cases [seed]].
+ * The guest is a small long-mode machine: pages of code, of data, one that is read-only and one
+ * that is not there. All is mapped at ALIASES addresses: user code runs at two of them, one after
+ * the other, the second time as it was translated for the first. Its interrupt table is empty, so
+ * that a fault ends the case as a shutdown with the faulting instruction's state. Arithmetic flags
+ * that are dead at a fault may differ (jit/ front.c), and are compared only where the sequence ends
+ * in its HLT. Usage: test_jit [cases [seed]].
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -37,7 +38,9 @@ enum {
     RAM_BYTES = 1 << 20,
     TABLES = 0x1000, /* four levels, a page each, then the table of the first 2 MiB */
     CODE = 0x10000,
-    CODE_BYTES = 0x1000,
+    CODE_BYTES = 0x2000,
+    ALIASES = 4,
+    ALIAS_BYTES = 2 << 20,
     DATA = 0x20000,
     DATA_BYTES = 0x4000,
     READ_ONLY = 0x22000,
@@ -104,10 +107,11 @@ static void engine_make(struct engine_under_test *engine, bool with_jit)
 static void tables_make(void)
 {
     for (unsigned level = 0; level < 3; level++)
-        store_le64(ram + TABLES + level * 4096, TABLES + (level + 1) * 4096 + 7);
+        for (unsigned alias = 0; alias < (level == 2 ? ALIASES : 1); alias++)
+            store_le64(ram + TABLES + level * 4096 + alias * 8ull, TABLES + (level + 1) * 4096 + 7);
     for (unsigned page = 0; page < RAM_BYTES / 4096; page++) {
         u64 entry = page * 4096ull + 0x67;
-        if (page * 4096u != CODE) /* no jumping into random loops */
+        if (page * 4096u - CODE >= CODE_BYTES) /* no jumping into random loops */
             entry |= BIT(63);
         if (page * 4096u == READ_ONLY)
             entry &= ~2ull;
@@ -130,13 +134,14 @@ static void state_random(struct x86_state *state)
     state->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_OSXSAVE;
     state->xcr0 = 7;
     state->msr.efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE | X86_EFER_SCE;
-    state->seg[X86_CS] = flat_segment(8, 0xa09b);
+    bool user = below(2);
+    state->seg[X86_CS] = flat_segment(user ? 8 | 3 : 8, user ? 0xa0fb : 0xa09b);
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         if (i != X86_CS)
-            state->seg[i] = flat_segment(16, 0xc093);
+            state->seg[i] = flat_segment(user ? 16 | 3 : 16, user ? 0xc0f3 : 0xc093);
     state->seg[X86_GS].base = DATA + 64;
     state->idtr.limit = 0;
-    state->rip = CODE + below(64);
+    state->rip = CODE + (below(2) ? below(64) : 4096 - below(96));
     state->rflags = X86_FLAG_FIXED | (random_u64() & X86_ARITH_FLAGS);
     for (unsigned i = 0; i < X86_GPR_COUNT; i++) {
         unsigned kind = below(16);
@@ -350,7 +355,7 @@ static void show(const struct x86_state *from, const struct x86_state *a, const 
     for (unsigned i = 0; i < X86_XSAVE_BYTES; i++)
         if (a->xsave[i] != b->xsave[i])
             printf("  xsave %u: %02x %02x\n", i, a->xsave[i], b->xsave[i]);
-    for (u64 rip = from->rip; ram[rip] != 0xf4; rip += insn.length) {
+    for (u64 rip = from->rip % ALIAS_BYTES; ram[rip] != 0xf4; rip += insn.length) {
         if (decode(ram + rip, 15, 8, &insn) != DECODE_OK)
             break;
         printf("  %llx:", (unsigned long long)rip);
@@ -371,9 +376,16 @@ static void normalize(struct x86_state *state)
     store_le64(state->xsave + 512, 0);
 }
 
+/* Whether the sequence has come to its HLT, which faults in user mode. */
+static bool halted(const struct x86_state *state)
+{
+    u64 at = state->rip % ALIAS_BYTES - (state->activity != X86_SHUTDOWN);
+    return at - CODE < CODE_BYTES && ram[at] == 0xf4;
+}
+
 static bool same(const struct x86_state *a, const struct x86_state *b, const u8 *ram_a)
 {
-    u64 flags = a->activity == X86_SHUTDOWN ? ~(u64)X86_ARITH_FLAGS : ~0ull;
+    u64 flags = halted(a) ? ~0ull : ~(u64)X86_ARITH_FLAGS;
     return memcmp(a->gpr, b->gpr, sizeof(a->gpr)) == 0 && a->rip == b->rip &&
            ((a->rflags ^ b->rflags) & flags) == 0 && a->cr2 == b->cr2 &&
            a->activity == b->activity && memcmp(a->xsave + 24, b->xsave + 24, 4) == 0 &&
@@ -382,48 +394,68 @@ static bool same(const struct x86_state *a, const struct x86_state *b, const u8 
            memcmp(ram_a, ram + CODE, DATA + DATA_BYTES - CODE) == 0;
 }
 
+/* What all cases together have shown. */
+struct tally {
+    unsigned halted, differences;
+};
+
+/* Runs memory RAM_FROM from state FROM by both. */
+static void compare(const struct x86_state *from, const u8 *ram_from, u8 *ram_a, unsigned number,
+                    struct tally *tally)
+{
+    static struct x86_state a, b;
+    memcpy(ram, ram_from, RAM_BYTES);
+    bool ended = run(&interpreter, from, &a);
+    memcpy(ram_a, ram, RAM_BYTES);
+    memcpy(ram, ram_from, RAM_BYTES);
+    ended &= run(&translator, from, &b);
+    tally->halted += halted(&a);
+    normalize(&a);
+    normalize(&b);
+    /* A branch to a non-canonical address faults before the branch in the interpreter, after it in
+     * translated code. */
+    bool wild = b.activity == X86_SHUTDOWN && (u64)((s64)(b.rip << 16) >> 16) != b.rip;
+    if (!ended || wild || same(&a, &b, ram_a + CODE))
+        return;
+    printf("case %u:\n", number);
+    show(from, &a, &b);
+    for (unsigned at = CODE; at < DATA + DATA_BYTES; at++)
+        if (ram_a[at] != ram[at])
+            printf("  memory %x: %02x %02x\n", at, ram_a[at], ram[at]);
+    tally->differences++;
+}
+
 static void test_random_sequences(void **unused)
 {
-    static struct x86_state from, a, b;
+    static struct x86_state from;
     u8 *ram_from = malloc(RAM_BYTES), *ram_a = malloc(RAM_BYTES);
-    unsigned differences = 0, halted = 0;
+    struct tally tally = {0, 0};
     struct err err;
     struct sigaction alarm_action = {.sa_handler = stop_endless_case, .sa_flags = SA_ONSTACK};
     assert_int_equal(trap_install(&err), 0); /* after cmocka's own handlers */
     sigaction(SIGALRM, &alarm_action, NULL);
-    for (unsigned n = 0; n < case_count && differences < 3; n++) {
+    for (unsigned n = 0; n < case_count && tally.differences < 3; n++) {
         state_random(&from);
         sequence_make(from.rip);
         for (unsigned i = 0; i < DATA_BYTES; i += 8)
             store_le64(ram + DATA + i, below(3) ? DATA + below(0x3000) : random_u64());
         tables_make();
-        memcpy(ram_from, ram, RAM_BYTES);
-        bool ended = run(&interpreter, &from, &a);
-        memcpy(ram_a, ram, RAM_BYTES);
-        memcpy(ram, ram_from, RAM_BYTES);
-        cpu_group_code_written(&translator.group, 0, RAM_BYTES);
-        ended &= run(&translator, &from, &b);
         cpu_group_code_written(&interpreter.group, 0, RAM_BYTES);
-        halted += a.activity != X86_SHUTDOWN;
-        normalize(&a);
-        normalize(&b);
-        /* A branch to a non-canonical address faults before the branch in the interpreter, after it
-         * in translated code. */
-        bool wild = b.activity == X86_SHUTDOWN && (u64)((s64)(b.rip << 16) >> 16) != b.rip;
-        if (ended && !wild && !same(&a, &b, ram_a + CODE)) {
-            printf("case %u:\n", n);
-            show(&from, &a, &b);
-            for (unsigned at = CODE; at < DATA + DATA_BYTES; at++)
-                if (ram_a[at] != ram[at])
-                    printf("  memory %x: %02x %02x\n", at, ram_a[at], ram[at]);
-            differences++;
+        cpu_group_code_written(&translator.group, 0, RAM_BYTES);
+        memcpy(ram_from, ram, RAM_BYTES);
+        bool user = from.seg[X86_CS].selector & 3;
+        for (unsigned pass = 0; pass <= user; pass++) {
+            if (user)
+                from.rip = from.rip % ALIAS_BYTES + below(ALIASES) * (u64)ALIAS_BYTES;
+            compare(&from, ram_from, ram_a, n, &tally);
         }
     }
-    printf("%u cases, %u to their end, %u differences\n", case_count, halted, differences);
+    printf("%u cases, %u to their end, %u differences\n", case_count, tally.halted,
+           tally.differences);
     free(ram_from);
     free(ram_a);
-    assert_int_equal(differences, 0);
-    assert_true(halted > case_count / 20);
+    assert_int_equal(tally.differences, 0);
+    assert_true(tally.halted > case_count / 20);
 }
 
 static void take_counter(void *ctx, const char *group, const char *name, u64 value)

@@ -49,7 +49,7 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
     jit->return_stack[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
     jit->stacks_reset = false;
     jit->counters.interpreted++;
-    cpu->rip = block->rip + (meta & META_OFFSET);
+    cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
     u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
     if (!interp_single(cpu, counts) || (meta & META_LEAVE))
         return ANSWER_LEAVE;
@@ -61,13 +61,26 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
     return ANSWER_CONTINUE;
 }
 
+/* The code_page at cpu->rip, whose physical page is given. */
+static u32 page_at_rip(struct cpu *cpu, u64 physical_page, u8 mode)
+{
+    u32 page = jit_page(cpu->jit, cpu->rip, physical_page, mode, cpu->jit_delta);
+    if (page == JIT_NONE) {
+        jit_flush(cpu);
+        page = jit_page(cpu->jit, cpu->rip, physical_page, mode, cpu->jit_delta);
+    }
+    return page;
+}
+
 /* The block at cpu->rip, made if need be; JIT_NONE when the instruction must be interpreted. */
 static u32 block_at_rip(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
     gpa_t gpa = mmu_fetch_page(cpu, cpu->rip) | (cpu->rip & 4095);
     u8 mode = jit_mode(cpu);
-    u32 number = jit_find(jit, cpu->rip, gpa >> 12, mode);
+    u32 page = page_at_rip(cpu, gpa >> 12, mode);
+    u64 rip = jit->pages[page].virtual_page << 12 | (cpu->rip & 4095);
+    u32 number = jit_find(jit, rip, page, mode);
     jit->counters.lookups++;
     if (number == JIT_NONE) {
         const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
@@ -75,12 +88,9 @@ static u32 block_at_rip(struct cpu *cpu)
             return JIT_NONE;
         if (jit->used + JIT_BLOCK_BYTES > jit->memory.bytes || jit->block_count == JIT_BLOCKS ||
             jit->exit_count + JIT_BLOCK_EXITS > JIT_EXITS ||
-            jit->trap_count + JIT_BLOCK_INSNS > JIT_TRAPS)
+            jit->trap_count + JIT_BLOCK_INSNS > JIT_TRAPS) {
             jit_flush(cpu);
-        u32 page = jit_page(jit, cpu->rip >> 12, gpa >> 12);
-        if (page == JIT_NONE) {
-            jit_flush(cpu);
-            page = jit_page(jit, cpu->rip >> 12, gpa >> 12);
+            page = page_at_rip(cpu, gpa >> 12, mode);
         }
         u64 start_tsc = __builtin_ia32_rdtsc();
         number = jit_translate(cpu, page, host, gpa);
@@ -108,7 +118,13 @@ static u32 block_now(struct cpu *cpu)
         *slot = (struct jit_slot){rip, stamp, number};
     }
     const struct code_page *page = &jit->pages[jit->blocks[number].page];
-    cpu->jit_tables.page_guard[jit_guard_index(page->virtual_page)] = page->number;
+    unsigned guard = jit_guard_index(page->virtual_page);
+    cpu->jit_tables.page_guard[guard] = page->number;
+    if (page->relative) {
+        cpu->jit_delta = rip - jit->blocks[number].rip;
+        jit->high_user_code |= rip >> 63;
+        cpu->jit_tables.guard_delta[guard] = cpu->jit_delta;
+    }
     return number;
 }
 
@@ -151,8 +167,10 @@ static u64 enter(struct cpu *cpu, u32 number)
     jit->counters.left[left & 3]++;
     if ((left & 3) != LEAVE_LOOKUP)
         jit->return_stack[privilege] = cpu->jit_return_stack;
-    if ((left & 3) == LEAVE_EXIT)
-        cpu->rip = jit->exits[left >> LEAVE_BITS].target_rip;
+    if ((left & 3) == LEAVE_EXIT) {
+        const struct jit_exit *exit = &jit->exits[left >> LEAVE_BITS];
+        cpu->rip = exit->target_rip + (exit->relative ? cpu->jit_delta : 0);
+    }
     return left;
 }
 

@@ -46,16 +46,17 @@ static void translate_all(struct draft *draft)
     draft_cold_code(draft);
 }
 
-static void draft_begin(struct draft *draft, struct cpu *cpu, const u8 *host_page)
+static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8 *host_page)
 {
     struct jit *jit = cpu->jit;
     draft->cpu = cpu;
     draft->jit = jit;
     draft->number = jit->block_count;
-    draft->rip = cpu->rip;
+    draft->rip = jit->pages[page].virtual_page << 12 | (cpu->rip & 4095);
     draft->page = host_page;
     draft->start = (unsigned)(cpu->rip & 4095);
     draft->mode = jit_mode(cpu);
+    draft->relative = jit->pages[page].relative;
     draft->privilege = cpu->privilege;
     draft->code_bytes = cpu->code_bytes;
     draft->insn_count = draft->cold_count = 0;
@@ -81,7 +82,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
 {
     struct jit *jit = cpu->jit;
     struct draft *draft = jit->draft;
-    draft_begin(draft, cpu, host_page);
+    draft_begin(draft, cpu, page, host_page);
     draft_decode(draft);
     if (draft->insn_count == 0 || (draft->insn_count == 1 && draft->insns[0].how == HOW_INTERPRET))
         return JIT_NONE;
@@ -98,7 +99,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
         jit->trap_count = traps_before;
         return JIT_NONE;
     }
-    jit->blocks[draft->number] = (struct jit_block){.rip = cpu->rip,
+    jit->blocks[draft->number] = (struct jit_block){.rip = draft->rip,
                                                     .code = code,
                                                     .page = page,
                                                     .mode = draft->mode,

@@ -26,7 +26,7 @@ bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
     u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.rx);
     unsigned full = guard_of(jit, address);
     if (full < PRIVILEGE_COUNT) { /* start it again; the call or push repeats */
-        u8 *top = jit->memory.stacks[full] + jit->memory.stack_bytes - 8;
+        u8 *top = jit->memory.stacks[full] + jit->memory.stack_bytes - RETURN_STACK_BOTTOM;
         /* A stub pushes when a call has just brought it here: it keeps its way back. */
         if (code < jit->stubs_end) {
             top -= 8;
