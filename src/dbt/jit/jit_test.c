@@ -3,12 +3,13 @@
  * from the decoder's table, run by both from the same state, must leave the same registers and
  * memory.
  *
- * The guest is a small long-mode machine: pages of code, of data, one that is read-only and one
- * that is not there. All is mapped at ALIASES addresses: user code runs at two of them, one after
- * the other, the second time as it was translated for the first. Its interrupt table is empty, so
- * that a fault ends the case as a shutdown with the faulting instruction's state. Arithmetic flags
- * that are dead at a fault may differ (jit/ front.c), and are compared only where the sequence ends
- * in its HLT. Usage: test_jit [cases [seed]].
+ * The guest is a small long-mode machine, which runs 64-bit code in one case and flat 32-bit code
+ * in another: pages of code, of data, one that is read-only and one that is not there. All is
+ * mapped at ALIASES addresses: user code runs at two of them, one after the other, the second time
+ * as it was translated for the first. Its interrupt table is empty, so that a fault ends the case
+ * as a shutdown with the faulting instruction's state. Arithmetic flags that are dead at a fault
+ * may differ (jit/ front.c), and are compared only where the sequence ends in its HLT. Usage:
+ * test_jit [cases [seed]].
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -53,6 +54,7 @@ static struct mem mem;
 static struct cpuid_model cpuid;
 static u64 seed = 0x1234567;
 static unsigned case_count = 20000;
+static unsigned code_bytes; /* of the case */
 static u64 counter_found;
 
 static u64 random_u64(void)
@@ -135,11 +137,17 @@ static void state_random(struct x86_state *state)
     state->xcr0 = 7;
     state->msr.efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE | X86_EFER_SCE;
     bool user = below(2);
-    state->seg[X86_CS] = flat_segment(user ? 8 | 3 : 8, user ? 0xa0fb : 0xa09b);
+    u16 code_size = code_bytes == 8 ? 0xa000 : 0xc000;
+    state->seg[X86_CS] = flat_segment(user ? 8 | 3 : 8, code_size | (user ? 0xfb : 0x9b));
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         if (i != X86_CS)
             state->seg[i] = flat_segment(user ? 16 | 3 : 16, user ? 0xc0f3 : 0xc093);
     state->seg[X86_GS].base = DATA + 64;
+    if (code_bytes == 4) { /* one that has limits: translated code must not take it for whole */
+        state->seg[X86_FS].base = 0 - (u64)below(2) * 256;
+        state->seg[X86_FS].limit = below(2) ? DATA + 0xfff : UINT32_MAX;
+        state->seg[X86_FS].attr ^= below(4) ? 0 : 2; /* read only */
+    }
     state->idtr.limit = 0;
     state->rip = CODE + (below(2) ? below(64) : 4096 - below(96));
     state->rflags = X86_FLAG_FIXED | (random_u64() & X86_ARITH_FLAGS);
@@ -150,6 +158,8 @@ static void state_random(struct x86_state *state)
                                     : DATA + 512 + below(0x180) * (kind == 2 ? 1 : 8);
     }
     state->gpr[X86_RSP] = DATA + 0x1000 + below(16) * 8;
+    for (unsigned i = 0; i < 8 && code_bytes == 4; i++) /* what 64-bit code left there */
+        state->gpr[i] |= below(3) ? 0 : random_u64() << 32;
     for (unsigned i = 0; i < 16; i++) /* XMM registers; x87 and MXCSR stay as after FNINIT */
         store_le64(state->xsave + 160 + i * 8ull, random_u64());
     store_le64(state->xsave + 512, 3);
@@ -159,7 +169,8 @@ static void state_random(struct x86_state *state)
 
 static bool usable_desc(const struct insn_desc *desc)
 {
-    if (desc->attr & (ATTR_PRIVILEGED | ATTR_IOPL | ATTR_NO64))
+    u32 other_size = code_bytes == 8 ? ATTR_NO64 : ATTR_ONLY64;
+    if (desc->attr & (ATTR_PRIVILEGED | ATTR_IOPL | other_size))
         return false;
     switch (desc->op) {
     case OP_RDTSC:
@@ -196,7 +207,7 @@ static unsigned encode_opcode(const struct insn_desc *desc, u8 *to)
 {
     const struct insn_pattern *pattern = &desc->pattern;
     unsigned at = 0, w = pattern->w == PATTERN_ANY ? below(2) : pattern->w;
-    unsigned rex = below(8) | w << 3;
+    unsigned rex = (below(8) & (code_bytes == 8 ? 7 : 1)) | w << 3;
     if (pattern->vex) {
         static const u8 pp[] = {0, 0, 1, 2, 3, 0};
         unsigned l = pattern->l == PATTERN_ANY ? below(2) : pattern->l;
@@ -210,11 +221,13 @@ static unsigned encode_opcode(const struct insn_desc *desc, u8 *to)
             to[at++] = 0xf0;
         if (below(24) == 0)
             to[at++] = 0x65; /* GS */
+        if (code_bytes == 4 && below(16) == 0)
+            to[at++] = (u8[]){0x64, 0x2e, 0x36, 0x67}[below(4)]; /* FS, CS, SS, 16-bit address */
         if (pattern->prefix == PREFIX_F3)
             to[at++] = 0xf3;
         if (pattern->prefix == PREFIX_F2)
             to[at++] = 0xf2;
-        if (rex & 8 || below(2))
+        if (code_bytes == 8 && (rex & 8 || below(2)))
             to[at++] = (u8)(0x40 | rex);
         if (pattern->map > 0)
             to[at++] = 0x0f;
@@ -244,13 +257,14 @@ static unsigned random_insn(const struct insn_desc *desc, u8 *to)
         if (mod != 3 && rm == 4)
             bytes[at++] = (u8)(below(4) ? 0x20 | below(8) : random_u64()); /* mostly no index */
         if (mod == 2 || (mod == 0 && rm == 5))
-            store_le32(bytes + at, mod == 2 ? below(256) : DATA - CODE + below(4096));
+            store_le32(bytes + at,
+                       mod == 2 ? below(256) : DATA - (code_bytes == 8 ? CODE : 0) + below(4096));
     } else if (desc->op == OP_JCC || desc->op == OP_JMP || desc->op == OP_CALL ||
                desc->op == OP_JCXZ) {
         store_le32(bytes + at, below(12));
     }
     struct insn insn;
-    if (decode(bytes, INSN_MAX_BYTES, 8, &insn) != DECODE_OK || !usable_desc(insn.desc))
+    if (decode(bytes, INSN_MAX_BYTES, code_bytes, &insn) != DECODE_OK || !usable_desc(insn.desc))
         return 0;
     memcpy(to, bytes, insn.length);
     if (insn.desc->flags_undefined == 0)
@@ -282,7 +296,7 @@ static const struct insn_desc *random_desc(void)
 static void branch_aim(unsigned at, unsigned target)
 {
     struct insn insn;
-    if (decode(ram + at, INSN_MAX_BYTES, 8, &insn) != DECODE_OK ||
+    if (decode(ram + at, INSN_MAX_BYTES, code_bytes, &insn) != DECODE_OK ||
         insn.desc->operand[0].kind != OPERAND_J)
         return;
     unsigned distance = target - at - insn.length, imm = at + insn.imm_offset;
@@ -343,7 +357,8 @@ static bool run(struct engine_under_test *engine, const struct x86_state *from,
 static void show(const struct x86_state *from, const struct x86_state *a, const struct x86_state *b)
 {
     struct insn insn;
-    printf("seed state rip %llx, interpreter | translator\n", (unsigned long long)from->rip);
+    printf("%u-bit code at %llx, interpreter | translator\n", code_bytes * 8,
+           (unsigned long long)from->rip);
     for (unsigned i = 0; i < X86_GPR_COUNT; i++)
         printf("  gpr %2u from %016llx: %016llx %016llx%s\n", i, (unsigned long long)from->gpr[i],
                (unsigned long long)a->gpr[i], (unsigned long long)b->gpr[i],
@@ -356,7 +371,7 @@ static void show(const struct x86_state *from, const struct x86_state *a, const 
         if (a->xsave[i] != b->xsave[i])
             printf("  xsave %u: %02x %02x\n", i, a->xsave[i], b->xsave[i]);
     for (u64 rip = from->rip % ALIAS_BYTES; ram[rip] != 0xf4; rip += insn.length) {
-        if (decode(ram + rip, 15, 8, &insn) != DECODE_OK)
+        if (decode(ram + rip, 15, code_bytes, &insn) != DECODE_OK)
             break;
         printf("  %llx:", (unsigned long long)rip);
         for (unsigned i = 0; i < insn.length; i++)
@@ -414,7 +429,8 @@ static void compare(const struct x86_state *from, const u8 *ram_from, u8 *ram_a,
     normalize(&b);
     /* A branch to a non-canonical address faults before the branch in the interpreter, after it in
      * translated code. */
-    bool wild = b.activity == X86_SHUTDOWN && (u64)((s64)(b.rip << 16) >> 16) != b.rip;
+    bool wild = b.activity == X86_SHUTDOWN && code_bytes == 8 &&
+                (u64)((s64)(b.rip << 16) >> 16) != b.rip;
     if (!ended || wild || same(&a, &b, ram_a + CODE))
         return;
     printf("case %u:\n", number);
@@ -435,6 +451,7 @@ static void test_random_sequences(void **unused)
     assert_int_equal(trap_install(&err), 0); /* after cmocka's own handlers */
     sigaction(SIGALRM, &alarm_action, NULL);
     for (unsigned n = 0; n < case_count && tally.differences < 3; n++) {
+        code_bytes = n & 1 ? 4 : 8;
         state_random(&from);
         sequence_make(from.rip);
         for (unsigned i = 0; i < DATA_BYTES; i += 8)
