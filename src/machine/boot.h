@@ -1,7 +1,7 @@
 /*
  * machine/boot.h - puts a kernel into guest memory and a processor at its entry.
  *
- * Accepted: a Linux bzImage with the 64-bit boot protocol, an ELF file with the PVH entry note (a
+ * Accepted: a Linux bzImage (64 or 32 bits), an ELF file with the PVH entry note (a
  * Linux vmlinux), and an ELF file with a Multiboot 1 header. boot_load() finds out which; anything
  * else is refused with a message that says what the file is instead.
  *

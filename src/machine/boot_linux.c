@@ -1,8 +1,9 @@
 /*
- * machine/boot_linux.c - loads a Linux bzImage by the 64-bit boot protocol.
+ * machine/boot_linux.c - loads a Linux bzImage by the 64-bit boot protocol, or by the 32-bit one
+ * when it has no 64-bit entry.
  *
- * Spec   Linux Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" and "64-bit Boot
- *        Protocol"; zero-page.rst.
+ * Spec   Linux Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", "32-bit Boot
+ *        Protocol" and "64-bit Boot Protocol"; zero-page.rst.
  * Runs   while no vCPU runs.
  * Trust  the header is hostile: it is read once into a struct, checked, and only then used.
  */
@@ -90,10 +91,9 @@ static int parse_header(const struct boot_request *request, struct header *heade
         return err_set(err, -ENOEXEC, "the kernel file is truncated: it ends inside its header");
     u16 version = load_le16(data + AT_VERSION);
     header->xloadflags = load_le16(data + AT_XLOADFLAGS);
-    if (version < VERSION_MIN || !(header->xloadflags & XLF_KERNEL_64))
+    if (version < VERSION_MIN)
         return err_set(err, -ENOEXEC,
-                       "the kernel has no 64-bit entry (boot protocol %u.%02u): need an x86-64 "
-                       "kernel of version 3.8 or later",
+                       "the kernel is too old (boot protocol %u.%02u): need Linux 3.8 or later",
                        version >> 8, version & 0xff);
     unsigned sectors = data[AT_SETUP_SECTS] ? data[AT_SETUP_SECTS] : SETUP_SECTS_DEFAULT;
     header->setup_bytes = (u64)(sectors + 1) * SECTOR_BYTES;
@@ -218,8 +218,10 @@ int boot_linux_load(const struct boot_request *request, struct x86_state *ret_st
         r = boot_write_command_line(request, "", header.cmdline_bytes, err);
     if (r == 0)
         r = write_params(request, &header, err);
-    if (r == 0)
+    if (r == 0 && (header.xloadflags & XLF_KERNEL_64))
         r = boot_state_long(request, header.load + ENTRY_64_OFFSET, ret_state, err);
+    else if (r == 0)
+        r = boot_state_protected(request, (u32)header.load, ret_state, err);
     if (r == 0)
         ret_state->gpr[X86_RSI] = BOOT_INFO;
     return r;

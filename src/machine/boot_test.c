@@ -129,6 +129,31 @@ static void test_linux(void **unused)
     bench_fini(&bench);
 }
 
+/* One without a 64-bit entry: its first byte, in protected mode without paging. */
+static void test_linux_32(void **unused)
+{
+    static struct bench bench;
+    bench_init(&bench, RAM_BYTES);
+    bench.request.kernel.bytes = sample_linux(bench.kernel);
+    bench.request.initrd = (struct boot_blob){bench.initrd, sizeof(bench.initrd)};
+    store_le16(bench.kernel + 0x236, 0);
+    store_le32(bench.kernel + 0x22c, 0x2ffffff);
+    assert_int_equal(load(&bench), 0);
+
+    const u8 *params = at(&bench, bench.state.gpr[X86_RSI]);
+    assert_int_equal(bench.state.rip, 0x1000000);
+    assert_flat(&bench.state);
+    assert_int_equal(bench.state.cr0 & X86_CR0_PG, 0);
+    assert_int_equal(bench.state.msr.efer, 0);
+    assert_int_equal(bench.state.seg[X86_CS].attr & (X86_SEG_LONG | X86_SEG_BIG), X86_SEG_BIG);
+    static const u8 zero[] = {X86_RBX, X86_RBP, X86_RDI};
+    for (unsigned i = 0; i < sizeof(zero); i++)
+        assert_int_equal(bench.state.gpr[zero[i]], 0);
+    assert_memory_equal(params + 0x202, "HdrS", 4);
+    assert_int_equal(load_le32(params + 0x218), align_down(0x3000000 - sizeof(bench.initrd), 4096));
+    bench_fini(&bench);
+}
+
 /* A kernel unpacks itself at its preferred address or above, so RAM must reach that far. */
 static void test_linux_needs_its_place(void **unused)
 {
@@ -177,9 +202,9 @@ static void test_linux_refused(void **unused)
         assert_int_equal(load(&bench), -ENOEXEC);
     }
     kernel->bytes = sample_linux(bench.kernel);
-    store_le16(bench.kernel + 0x236, 0);
+    store_le16(bench.kernel + 0x206, 0x020b);
     assert_int_equal(load(&bench), -ENOEXEC);
-    assert_non_null(strstr(bench.err.text, "64-bit"));
+    assert_non_null(strstr(bench.err.text, "too old"));
     sample_linux(bench.kernel);
     store_le32(bench.kernel + 0x260, UINT32_MAX);
     assert_int_equal(load(&bench), -ENOSPC);
@@ -322,6 +347,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linux),
+        cmocka_unit_test(test_linux_32),
         cmocka_unit_test(test_linux_needs_its_place),
         cmocka_unit_test(test_linux_initrd_above_4g),
         cmocka_unit_test(test_linux_refused),
