@@ -39,6 +39,8 @@
  * bare-metal test programs
  *   debug_stats   string   none      a file that gets the engine's counters, at the end and
  * whenever SIGUSR2 comes
+ *   debug_trace   string   none      FILE[,rip=FIRST[-LAST]]: what the translator makes of guest
+ * code
  *
  * atoll-vm exits with a status of api/exit_status.h.
  */

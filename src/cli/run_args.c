@@ -221,6 +221,12 @@ static int take_debug_stats(struct run_args *args, const char *value, struct err
     return 0;
 }
 
+static int take_debug_trace(struct run_args *args, const char *value, struct err *err)
+{
+    args->debug_trace = value;
+    return 0;
+}
+
 static int take_keep(struct run_args *args, const char *value, struct err *err)
 {
     args->keeps_changes = true;
@@ -234,13 +240,21 @@ static int take_help(struct run_args *args, const char *value, struct err *err)
 }
 
 static const struct option options[] = {
-    {"--kernel", take_kernel, true},   {"--initrd", take_initrd, true},
-    {"--append", take_append, true},   {"--disk", take_disk, true},
-    {"--memory", take_memory, true},   {"--cpus", take_cpus, true},
-    {"--engine", take_engine, true},   {"--net", take_net, true},
-    {"-p", take_forward, true},        {"--name", take_name, true},
-    {"--console", take_console, true}, {"--device", take_device, true},
-    {"--keep", take_keep, false},      {"--debug-stats", take_debug_stats, true},
+    {"--kernel", take_kernel, true},
+    {"--initrd", take_initrd, true},
+    {"--append", take_append, true},
+    {"--disk", take_disk, true},
+    {"--memory", take_memory, true},
+    {"--cpus", take_cpus, true},
+    {"--engine", take_engine, true},
+    {"--net", take_net, true},
+    {"-p", take_forward, true},
+    {"--name", take_name, true},
+    {"--console", take_console, true},
+    {"--device", take_device, true},
+    {"--keep", take_keep, false},
+    {"--debug-stats", take_debug_stats, true},
+    {"--debug-trace", take_debug_trace, true},
     {"--help", take_help, false},
 };
 

@@ -147,6 +147,7 @@ static int parse_root(struct config *config, json_t *root, struct err *err)
     config->initrd = json_take_optional(&object, "initrd");
     config->append = json_take_string(&object, "append", "");
     config->has_console = json_take_choice(&object, "console", console_names, 0) == 0;
+    config->debug_trace = json_take_optional(&object, "debug_trace");
     config->debug_stats = json_take_optional(&object, "debug_stats");
     json_t *disks = json_take_array(&object, "disks", VM_CONFIG_DISKS_MAX);
     json_t *nets = json_take_array(&object, "nets", VM_CONFIG_NETS_MAX);

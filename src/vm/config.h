@@ -55,6 +55,7 @@ struct config {
     struct config_port ports[VM_CONFIG_PORTS_MAX];
     unsigned port_count;
     bool has_testdev;
+    const char *debug_trace; /* FILE[,rip=FIRST[-LAST]] for the translator's blocks; NULL: none */
     const char *debug_stats; /* a file for the engine's counters; NULL: none */
     void *root;              /* owned: the parsed object, which holds all strings */
 };

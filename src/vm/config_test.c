@@ -46,12 +46,13 @@ static void test_everything(void **state)
         "{\"host_port\":8080,\"guest_port\":80},{\"host_address\":\"0.0.0.0\",\"host_port\":53,"
         "\"guest_port\":53,\"protocol\":\"udp\"}]},{\"kind\":\"tap\",\"tap\":\"tap0\"}],"
         "\"ports\":[{\"name\":\"org.atoll.agent\",\"fd\":7}],\"devices\":[\"testdev\"],"
-        "\"debug_stats\":\"s\"}",
+        "\"debug_stats\":\"s\",\"debug_trace\":\"t\"}",
         &err);
     if (r < 0)
         fail_msg("%s", err.text);
     assert_int_equal(config.cpu_count, 4);
     assert_string_equal(config.debug_stats, "s");
+    assert_string_equal(config.debug_trace, "t");
     assert_int_equal(config.engine, CONFIG_ENGINE_DBT);
     assert_false(config.has_console);
     assert_int_equal(config.disk_count, 2);

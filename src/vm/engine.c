@@ -82,3 +82,9 @@ struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_
     cpuid_model_init(&model, &config);
     return kind == ENGINE_KVM ? kvm_engine_new(mem, &model, err) : dbt_engine_new(mem, &model, err);
 }
+
+void engine_trace(enum engine_kind kind, struct engine *engine, const struct jit_tracer *tracer)
+{
+    if (kind == ENGINE_DBT)
+        dbt_engine_trace(engine, tracer);
+}

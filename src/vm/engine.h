@@ -9,6 +9,7 @@
 
 struct engine;
 struct mem;
+struct jit_tracer;
 
 enum { ENGINE_REASON_BYTES = 160 };
 
@@ -22,5 +23,8 @@ MUST_CHECK int engine_choose(enum config_engine wanted, enum engine_kind *ret_ki
 /* Makes it over MEM for CPU_COUNT vCPUs; NULL and ERR when that fails. */
 struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
                            struct err *err);
+
+/* Has TRACER hear of what ENGINE's vCPUs translate; nothing where it does not translate. */
+void engine_trace(enum engine_kind kind, struct engine *engine, const struct jit_tracer *tracer);
 
 #endif

@@ -36,6 +36,7 @@
 #include "vm/engine.h"
 #include "vm/kernel.h"
 #include "vm/stats.h"
+#include "vm/trace.h"
 #include "x86/regs.h"
 
 enum { FORCE_AFTER_SECONDS = 30 };
@@ -62,6 +63,7 @@ struct vm {
     struct backends backends;
     struct machine *machine;
     struct engine *engine;
+    struct trace *trace; /* NULL: none is asked for */
     struct runner runners[MACHINE_CPUS_MAX];
     unsigned runner_count;
     u32 stopping;     /* atomic: vCPU threads leave */
@@ -378,6 +380,12 @@ static int make_vcpus(struct vm *vm, enum engine_kind kind, struct err *err)
     vm->engine = engine_make(kind, machine_mem(vm->machine), vm->config->cpu_count, err);
     if (!vm->engine)
         return -ENODEV;
+    if (vm->config->debug_trace) {
+        vm->trace = trace_open(vm->config->debug_trace, err);
+        if (!vm->trace)
+            return -EINVAL;
+        engine_trace(kind, vm->engine, trace_tracer(vm->trace));
+    }
     for (unsigned i = 0; i < vm->config->cpu_count; i++) {
         struct vcpu *vcpu = vm->engine->ops->vcpu_new(vm->engine, i, err);
         if (!vcpu)
@@ -428,6 +436,7 @@ static void take_down(struct vm *vm)
         vm->runners[i].vcpu->ops->free(vm->runners[i].vcpu);
     if (vm->engine)
         vm->engine->ops->free(vm->engine);
+    trace_close(vm->trace);
     machine_free(vm->machine);
     backends_close(&vm->backends);
     if (vm->loop) {

@@ -107,6 +107,8 @@ static void guards_clear(struct cpu *cpu, unsigned half)
 void jit_flush(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
+    if (jit->tracer)
+        trace_tell_runs(cpu);
     void *miss = jit_rx(jit, jit->indirect_miss);
     for (unsigned i = 0; i < CPU_JIT_TARGETS; i++)
         cpu->jit_tables.targets[i] = miss;
@@ -190,6 +192,7 @@ static void jit_free(struct jit *jit)
     alloc_free(jit->traps);
     alloc_free(jit->draft);
     alloc_free(jit->slots);
+    alloc_free(jit->runs);
     alloc_free(jit);
 }
 
@@ -227,6 +230,8 @@ void jit_fini(struct cpu *cpu)
 {
     if (cpu->jit == NULL)
         return;
+    if (cpu->jit->tracer)
+        trace_tell_runs(cpu);
     jit_free(cpu->jit);
     cpu->jit = NULL;
 }

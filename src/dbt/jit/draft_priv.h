@@ -23,6 +23,7 @@ struct draft_insn {
     u16 offset; /* from the block's first byte */
     u8 bytes[INSN_MAX_BYTES];
     u8 how;          /* enum insn_how */
+    u8 *code;        /* where its hot code begins */
     u32 live_before; /* arithmetic flags that it or what follows reads */
 };
 
@@ -137,6 +138,14 @@ static inline u64 draft_wrap(const struct draft *draft, u64 rip)
 {
     return draft->code_bytes == 8 ? rip : (u32)rip;
 }
+
+/* trace.c: with jit->tracer only. Makes the draft's code begin with counting its runs; tells of a
+ * block that is whole, whose exits begin with FIRST_EXIT. */
+void trace_count_run(struct draft *draft);
+void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit);
+/* How often the blocks ran since they were made. */
+void trace_tell_runs(struct cpu *cpu);
+
 static inline u64 insn_rip(const struct draft *draft, const struct draft_insn *one)
 {
     return draft->rip + one->offset;

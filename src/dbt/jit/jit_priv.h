@@ -165,6 +165,8 @@ struct jit {
     bool high_user_code;  /* relative code was run in the upper half: its guards are of the lower */
     bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
     u64 flush_count;
+    const struct jit_tracer *tracer; /* borrowed; NULL: nobody wants to see */
+    u64 *runs;                       /* owned: entries by block, with a tracer only */
     struct jit_counters counters;
 };
 

@@ -37,8 +37,12 @@ static bool leaves_by_interpreter(const struct draft *draft)
 
 static void translate_all(struct draft *draft)
 {
-    for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++)
+    if (unlikely(draft->jit->tracer))
+        trace_count_run(draft);
+    for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++) {
+        draft->insns[i].code = draft->out.at;
         translate_one(draft, &draft->insns[i]);
+    }
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     if (!draft->ended || leaves_by_interpreter(draft))
         draft_exit_to(draft, insn_next_rip(draft, last));
@@ -110,5 +114,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     jit->used = jit_offset(jit, draft->out.at);
     count(draft, code);
     jit_register(jit, draft->number);
+    if (unlikely(jit->tracer))
+        trace_block(draft, gpa, exits_before);
     return draft->number;
 }

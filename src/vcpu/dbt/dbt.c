@@ -16,6 +16,7 @@
 #include "core/mem.h"
 #include "dbt/counters.h"
 #include "dbt/cpu.h"
+#include "dbt/trace.h"
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
 
@@ -24,6 +25,7 @@ enum { CPU_ALIGN = 64, CODE_BYTES = 32 << 20 /* of each vCPU */ };
 struct dbt_engine {
     struct engine engine;
     struct cpu_group group;
+    const struct jit_tracer *tracer; /* borrowed; may be NULL */
 };
 
 struct dbt_vcpu {
@@ -150,6 +152,8 @@ static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct e
     }
     if (getenv("ATOLL_INTERPRET") == NULL) {
         r = translator_init(&vcpu->translator, cpu, CODE_BYTES);
+        if (r == 0 && dbt->tracer && jit_trace(cpu, dbt->tracer) < 0)
+            log_warn("dbt", "vCPU %u is not traced: no memory", index);
         if (r < 0)
             log_warn("dbt", "vCPU %u is interpreted, which is slow: no translator: %s", index,
                      strerror(-r));
@@ -205,6 +209,11 @@ static const struct engine_ops dbt_engine_ops = {.name = "dbt",
                                                  .dirty_sync = dbt_dirty_sync,
                                                  .counters = dbt_counters,
                                                  .free = dbt_free};
+
+void dbt_engine_trace(struct engine *engine, const struct jit_tracer *tracer)
+{
+    container_of(engine, struct dbt_engine, engine)->tracer = tracer;
+}
 
 struct engine *dbt_engine_new(struct mem *mem, const struct cpuid_model *cpuid, struct err *err)
 {

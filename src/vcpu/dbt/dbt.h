@@ -7,8 +7,13 @@
 
 #include "vcpu/vcpu.h"
 
+struct jit_tracer;
+
 /* An engine over MEM whose vCPUs look like CPUID; both are borrowed. It takes mem->code_written.
  * NULL and ERR when the host refuses. */
 struct engine *dbt_engine_new(struct mem *mem, const struct cpuid_model *cpuid, struct err *err);
+
+/* Has TRACER (borrowed) hear of what vCPUs made from now on translate; see dbt/trace.h. */
+void dbt_engine_trace(struct engine *engine, const struct jit_tracer *tracer);
 
 #endif

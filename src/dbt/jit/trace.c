@@ -1,0 +1,94 @@
+/*
+ * dbt/jit/trace.c - tells a tracer of blocks, and makes blocks count their runs.
+ *
+ * Runs   on the vCPU's thread.
+ */
+#include "dbt/trace.h"
+
+#include "base/alloc.h"
+#include "base/errno.h"
+#include "dbt/jit/draft_priv.h"
+#include "dbt/simd.h"
+
+int jit_trace(struct cpu *cpu, const struct jit_tracer *tracer)
+{
+    struct jit *jit = cpu->jit;
+    jit->runs = new0_array(u64, JIT_BLOCKS);
+    if (jit->runs == NULL)
+        return -ENOMEM;
+    jit->tracer = tracer;
+    return 0;
+}
+
+void trace_count_run(struct draft *draft)
+{
+    struct emitter *out = &draft->out;
+    struct host_mem next = host_mem_base(T1, 1);
+    emit_mov_imm(out, T0, (u64)(uintptr_t)&draft->jit->runs[draft->number]);
+    emit_load(out, T1, T0, 0);
+    emit_lea(out, true, T1, &next);
+    emit_store(out, T1, T0, 0);
+}
+
+static const char *how_name(const struct draft_insn *one)
+{
+    static const char *const names[] = {"generic", "special", "nothing", "interpret"};
+    return names[one->how];
+}
+
+void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit)
+{
+    struct jit *jit = draft->jit;
+    const struct jit_block *block = &jit->blocks[draft->number];
+    struct trace_insn insns[JIT_BLOCK_INSNS];
+    struct trace_exit exits[JIT_BLOCK_EXITS];
+    unsigned exit_count = 0;
+    u64 rip = draft->cpu->rip, delta = rip - draft->rip;
+    if (!jit->tracer->wants(jit->tracer->ctx, rip))
+        return;
+    for (unsigned i = 0; i < draft->insn_count; i++) {
+        const struct draft_insn *one = &draft->insns[i];
+        insns[i] = (struct trace_insn){.rip = insn_rip(draft, one) + delta,
+                                       .insn = &one->insn,
+                                       .bytes = one->bytes,
+                                       .how = how_name(one),
+                                       .live_flags = one->live_before,
+                                       .code = one->code};
+    }
+    for (u32 i = first_exit; i < jit->exit_count && exit_count < JIT_BLOCK_EXITS; i++)
+        exits[exit_count++] = (struct trace_exit){jit->exits[i].target_rip + delta,
+                                                  jit->exits[i].guard != 0};
+    u8 *code = jit_rw(jit, block->code);
+    const struct trace_block told = {.cpu = draft->cpu->index,
+                                     .number = draft->number,
+                                     .rip = rip,
+                                     .code_bytes = draft->code_bytes,
+                                     .relative = draft->relative,
+                                     .gpa = gpa,
+                                     .mode = block->mode,
+                                     .low = draft->low,
+                                     .high = draft->high,
+                                     .insns = insns,
+                                     .insn_count = draft->insn_count,
+                                     .exits = exits,
+                                     .exit_count = exit_count,
+                                     .code = code,
+                                     .code_rx = (u64)(uintptr_t)jit_rx(jit, block->code),
+                                     .hot_bytes = (unsigned)(draft->cold_start - code),
+                                     .cold_bytes = (unsigned)(draft->out.at - draft->cold_start)};
+    if (draft->cpu->vector_live) /* the tracer may use vector registers */
+        simd_save(draft->cpu);
+    jit->tracer->block(jit->tracer->ctx, &told);
+}
+
+void trace_tell_runs(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    if (cpu->vector_live)
+        simd_save(cpu);
+    for (u32 i = 1; i < jit->block_count; i++) {
+        if (jit->runs[i] != 0 && jit->tracer->wants(jit->tracer->ctx, jit->blocks[i].rip))
+            jit->tracer->runs(jit->tracer->ctx, cpu->index, i, jit->blocks[i].rip, jit->runs[i]);
+        jit->runs[i] = 0;
+    }
+}
