@@ -18,6 +18,8 @@ bool special_possible(const struct draft *draft, const struct insn *insn)
     case OP_LEA:
         return insn->operand_bytes >= 4;
     case OP_PUSH:
+        return insn->operand_bytes == insn->code_bytes &&
+               (is_register_or_imm(insn) || insn->has_memory);
     case OP_POP:
         return insn->operand_bytes == insn->code_bytes && is_register_or_imm(insn);
     case OP_LEAVE:
@@ -53,6 +55,17 @@ static void do_lea(struct draft *draft, const struct draft_insn *one)
     write_gpr(draft, insn->reg, reg);
 }
 
+/* The memory operand, a word of the stack's size, into cpu->jit_target. */
+static void read_word(struct draft *draft, const struct draft_insn *one)
+{
+    struct access access = {ea_of(&one->insn), draft->code_bytes, false, false,
+                            one->live_before != 0};
+    struct host_mem mem;
+    draft_access(draft, one, &access, &mem);
+    emit_op_mem(&draft->out, 0x8b, draft->code_bytes == 8, T0, &mem);
+    emit_store(&draft->out, T0, STATE, STATE_AT(jit_target));
+}
+
 static void do_push(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
@@ -62,8 +75,14 @@ static void do_push(struct draft *draft, const struct draft_insn *one)
     struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, false,
                             one->live_before != 0};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
+    if (insn->has_memory)
+        read_word(draft, one);
     draft_access(draft, one, &access, &mem);
-    if (insn->desc->operand[0].kind == OPERAND_I) {
+    if (insn->has_memory) {
+        draft_fold(draft, &mem);
+        emit_load(out, T1, STATE, STATE_AT(jit_target));
+        emit_op_mem(out, 0x89, wide, T1, &mem);
+    } else if (insn->desc->operand[0].kind == OPERAND_I) {
         emit_op_mem(out, 0xc7, wide, 0, &mem);
         emit_u32(out, (u32)insn->imm);
     } else {
