@@ -179,6 +179,9 @@ struct cpu {
     /* jit/: the C stack and the return stack while the other is in use, and two spilled registers.
      */
     u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
+    u64 jit_return_stacks[PRIVILEGE_COUNT]; /* of each privilege, while not in use */
+    u32 jit_stack_modes[PRIVILEGE_COUNT];   /* the mode of the code whose return sites it holds */
+    u32 irq_wanted; /* an interrupt was pending when IF was clear; 0 or 1 */
     u64 jit_delta; /* how far from its home the relative code runs that runs now (jit/) */
     u32 jit_mode;  /* jit_mode() of what runs now: entries by address check it */
     u32 special;   /* enum cpu_special */
@@ -195,7 +198,6 @@ struct cpu {
     bool shadow_now;  /* the instruction in progress runs in an interrupt shadow */
     bool resume_now;  /* the instruction in progress began with RF set */
     bool exclusive;   /* this vCPU holds all others paused */
-    bool irq_wanted;  /* an interrupt was pending when IF was clear */
     bool align_check; /* CPL 3 with CR0.AM and EFLAGS.AC */
     u64 code_base;    /* added to RIP for a fetch: CS base, 0 in 64-bit code */
 

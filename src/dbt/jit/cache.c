@@ -82,19 +82,20 @@ u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near)
     return number;
 }
 
-void jit_stack_reset(struct jit *jit, unsigned privilege)
+void jit_stack_reset(struct cpu *cpu, unsigned privilege)
 {
+    struct jit *jit = cpu->jit;
     u8 *top = jit->memory.stacks[privilege] + jit->memory.stack_bytes - RETURN_STACK_BOTTOM;
     for (unsigned i = 0; i < RETURN_STACK_BOTTOM; i += 8)
         store_le64(top + i, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
-    jit->return_stack[privilege] = (u64)(uintptr_t)top;
+    cpu->jit_return_stacks[privilege] = (u64)(uintptr_t)top;
     jit->stacks_reset = true;
 }
 
 void jit_reset_stacks(struct cpu *cpu)
 {
     for (unsigned i = 0; i < PRIVILEGE_COUNT; i++)
-        jit_stack_reset(cpu->jit, i);
+        jit_stack_reset(cpu, i);
 }
 
 static void guards_clear(struct cpu *cpu, unsigned half)
@@ -179,7 +180,7 @@ void jit_follow_mappings(struct cpu *cpu)
     if (high || (low && jit->low_kernel_code))
         jit_reset_stacks(cpu);
     else if (low)
-        jit_stack_reset(jit, PRIVILEGE_USER);
+        jit_stack_reset(cpu, PRIVILEGE_USER);
 }
 
 static void jit_free(struct jit *jit)

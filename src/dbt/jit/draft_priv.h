@@ -122,6 +122,10 @@ unsigned draft_read_gpr(struct draft *draft, unsigned gpr, unsigned scratch);
 bool special_possible(const struct draft *draft, const struct insn *insn);
 void draft_special(struct draft *draft, const struct draft_insn *one);
 
+/* system.c: system instructions in line. */
+bool system_possible(const struct draft *draft, const struct insn *insn);
+void draft_system(struct draft *draft, const struct draft_insn *one);
+
 /* control.c: branches and block ends. */
 bool control_possible(const struct insn *insn);
 void draft_control(struct draft *draft, const struct draft_insn *one);

@@ -116,6 +116,33 @@ void emit_load32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
     emit_op_mem(out, 0x8b, false, reg, &mem);
 }
 
+void emit_store32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0x89, false, reg, &mem);
+}
+
+void emit_store8_imm(struct emitter *out, unsigned base, s32 disp, u8 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0xc6, false, 0, &mem);
+    emit_u8(out, value);
+}
+
+void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0xc7, false, 0, &mem);
+    emit_u32(out, value);
+}
+
+void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value)
+{
+    struct host_mem mem = host_mem_base(base, disp);
+    emit_op_mem(out, 0xc7, true, 0, &mem);
+    emit_u32(out, (u32)value);
+}
+
 void emit_mov(struct emitter *out, unsigned to, unsigned from)
 {
     emit_op_reg(out, 0x8b, true, to, from);
@@ -198,6 +225,35 @@ void emit_shr32_imm(struct emitter *out, unsigned reg, unsigned count)
     emit_u8(out, count);
 }
 
+void emit_alu32_mem_imm(struct emitter *out, enum emit_alu op, const struct host_mem *mem,
+                        u32 value)
+{
+    emit_op_mem(out, 0x81, false, op, mem);
+    emit_u32(out, value);
+}
+
+void emit_shift_imm(struct emitter *out, enum emit_shift op, unsigned reg, unsigned count)
+{
+    emit_op_reg(out, 0xc1, true, op, reg);
+    emit_u8(out, count);
+}
+
+/* SAHF for all but OF, which 0x7f + 1 makes. */
+void emit_set_flags(struct emitter *out, unsigned reg)
+{
+    emit_mov32(out, reg, 0);
+    emit_shr32_imm(out, reg, 11);
+    emit_alu_imm(out, ALU_AND, false, reg, 1);
+    if (reg & 8)
+        emit_u8(out, REX | REX_BIT_B);
+    emit_u8(out, 0x80); /* add reg8, 0x7f */
+    emit_u8(out, 0xc0 | (reg & 7));
+    emit_u8(out, 0x7f);
+    emit_u8(out, 0x88); /* mov ah, al */
+    emit_u8(out, 0xc4);
+    emit_u8(out, 0x9e); /* sahf */
+}
+
 void emit_not(struct emitter *out, unsigned reg)
 {
     emit_op_reg(out, 0xf7, true, 2, reg);
@@ -217,6 +273,11 @@ static void emit_vex(struct emitter *out, unsigned map, unsigned pp, unsigned op
 void emit_shrx(struct emitter *out, unsigned reg, unsigned value, unsigned count)
 {
     emit_vex(out, 2, 3, 0xf7, reg, count, value);
+}
+
+void emit_pdep(struct emitter *out, unsigned reg, unsigned value, unsigned mask)
+{
+    emit_vex(out, 2, 3, 0xf5, reg, value, mask);
 }
 
 void emit_pext(struct emitter *out, unsigned reg, unsigned value, unsigned mask)
@@ -258,6 +319,11 @@ void emit_pop(struct emitter *out, unsigned reg)
 void emit_pushf(struct emitter *out)
 {
     emit_u8(out, 0x9c);
+}
+
+void emit_popf(struct emitter *out)
+{
+    emit_u8(out, 0x9d);
 }
 
 void emit_ret(struct emitter *out)

@@ -26,7 +26,8 @@ struct host_mem {
 };
 
 enum emit_alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
-enum emit_cond { COND_NE = 5, COND_A = 7 };
+enum emit_cond { COND_E = 4, COND_NE = 5, COND_A = 7 };
+enum emit_shift { SHIFT_SHL = 4, SHIFT_SHR = 5, SHIFT_SAR = 7 };
 
 static inline struct host_mem host_mem_base(unsigned base, s32 disp)
 {
@@ -57,6 +58,12 @@ void emit_mov32(struct emitter *out, unsigned to, unsigned from);
 /* The shortest MOV of a 64-bit constant; leaves flags alone. */
 void emit_mov_imm(struct emitter *out, unsigned reg, u64 value);
 
+/* Stores a constant: 8 bits, 32 bits, 64 bits sign-extended. */
+void emit_store8_imm(struct emitter *out, unsigned base, s32 disp, u8 value);
+void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value);
+void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value);
+void emit_store32(struct emitter *out, unsigned reg, unsigned base, s32 disp);
+
 void emit_lea(struct emitter *out, bool wide, unsigned reg, const struct host_mem *mem);
 /* ALU operation on a register with memory, or with a sign-extended constant. */
 void emit_alu_mem(struct emitter *out, enum emit_alu op, unsigned reg, const struct host_mem *mem);
@@ -67,10 +74,18 @@ void emit_cmp32_mem_imm(struct emitter *out, unsigned base, s32 disp, u32 value)
 void emit_cmp_mem_imm(struct emitter *out, unsigned base, s32 disp, s32 value);
 void emit_cmp_mem_reg(struct emitter *out, unsigned base, s32 disp, unsigned reg);
 void emit_cmp_reg(struct emitter *out, unsigned a, unsigned b);
+/* 32 bits. */
+void emit_alu32_mem_imm(struct emitter *out, enum emit_alu op, const struct host_mem *mem,
+                        u32 value);
+/* 64 bits. */
+void emit_shift_imm(struct emitter *out, enum emit_shift op, unsigned reg, unsigned count);
+/* Puts RAX as an image of RFLAGS into the arithmetic flags; AH and REG are lost. */
+void emit_set_flags(struct emitter *out, unsigned reg);
 void emit_shr32_imm(struct emitter *out, unsigned reg, unsigned count);
 void emit_not(struct emitter *out, unsigned reg);
 /* Flag-free: reg = value >> count register (64 bits), PEXT, RORX. */
 void emit_shrx(struct emitter *out, unsigned reg, unsigned value, unsigned count);
+void emit_pdep(struct emitter *out, unsigned reg, unsigned value, unsigned mask);
 void emit_pext(struct emitter *out, unsigned reg, unsigned value, unsigned mask);
 void emit_rorx(struct emitter *out, unsigned reg, unsigned value, unsigned count);
 void emit_movzx16(struct emitter *out, unsigned reg, unsigned from);
@@ -79,6 +94,7 @@ void emit_push(struct emitter *out, unsigned reg);
 void emit_push_mem(struct emitter *out, unsigned base, s32 disp);
 void emit_pop(struct emitter *out, unsigned reg);
 void emit_pushf(struct emitter *out);
+void emit_popf(struct emitter *out);
 void emit_ret(struct emitter *out);
 void emit_jmp_mem(struct emitter *out, const struct host_mem *mem);
 void emit_jmp_reg(struct emitter *out, unsigned reg);

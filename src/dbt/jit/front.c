@@ -25,6 +25,7 @@ static bool ends_block(const struct insn *insn)
     case OP_LOOP:
     case OP_SWAPGS:
     case OP_CLI:
+    case OP_STI:
     case OP_POPF:
     case OP_WRMSR:
     case OP_INVLPG:
@@ -54,7 +55,8 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
     default:
         if (!address_possible(insn))
             return HOW_INTERPRET;
-        if (control_possible(insn) || special_possible(draft, insn))
+        if (control_possible(insn) || special_possible(draft, insn) ||
+            system_possible(draft, insn))
             return HOW_SPECIAL;
         return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
     }

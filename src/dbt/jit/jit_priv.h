@@ -142,7 +142,7 @@ struct jit {
     u32 used;      /* bytes of code memory in use */
     u32 stubs_end; /* where blocks start */
     /* Offsets of the stubs in code memory. */
-    u32 enter, exit_stub, fallback, lookup, indirect_miss, bottom, trap;
+    u32 enter, exit_stub, fallback, lookup, indirect_miss, bottom, trap, syscall, sysret;
     struct jit_block *blocks;
     u32 block_count;
     u32 *hash;
@@ -157,8 +157,6 @@ struct jit {
     u64 slot_age; /* counts what makes slots stale besides changed mappings */
     struct jit_trap_site *traps;
     u32 trap_count;
-    u64 return_stack[PRIVILEGE_COUNT]; /* the host RSP of each, while not in use */
-    u8 stack_mode[PRIVILEGE_COUNT];    /* the mode of the code whose return sites it holds */
     u32 code_log_seen;                 /* how much of the group's log of overwritten code */
     u64 fetch_epoch_seen[2];           /* of the lower and the upper half of the address space */
     bool low_kernel_code; /* code of the lower half was translated for kernel privilege */
@@ -189,6 +187,8 @@ static inline u32 jit_offset(const struct jit *jit, const u8 *rw)
 
 /* stubs.c: makes the stubs at the start of code memory; false when there is no room. */
 bool jit_make_stubs(struct jit *jit);
+/* gate.c: those of SYSCALL and SYSRET, after the others. */
+void jit_make_gates(struct jit *jit, struct emitter *out);
 
 /* translate.c: translates the block at cpu->rip, whose code_page is PAGE and whose page is at
  * HOST_PAGE. The block's number; JIT_NONE where the first instruction must be interpreted. */
@@ -224,7 +224,7 @@ void jit_follow_mappings(struct cpu *cpu);
 /* Empties the return stacks. */
 void jit_reset_stacks(struct cpu *cpu);
 /* The same for one privilege. */
-void jit_stack_reset(struct jit *jit, unsigned privilege);
+void jit_stack_reset(struct cpu *cpu, unsigned privilege);
 
 /* run.c: called from stubs, on the C stack, with the guest's state in struct cpu: interprets the
  * instruction that META names. */

@@ -29,7 +29,8 @@ bool jit_usable(const struct cpu *cpu)
 {
     bool flat = cpu->code_bytes == 8 ||
                 (cpu->code_bytes == 4 && cpu->stack_bytes == 4 && cpu->flat && cpu_protected(cpu));
-    return flat && cpu->special == 0 && cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
+    return flat && (cpu->cpl == 0 || cpu->cpl == 3) && cpu->special == 0 &&
+           cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
 }
 
 /* Follows what the MMU has done since the last look. */
@@ -46,7 +47,7 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
     struct jit *jit = cpu->jit;
     const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
     u8 mode = block->mode;
-    jit->return_stack[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
+    cpu->jit_return_stacks[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
     jit->stacks_reset = false;
     jit->counters.interpreted++;
     cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
@@ -156,17 +157,17 @@ static u64 enter(struct cpu *cpu, u32 number)
     if (!cpu->vector_live)
         simd_load(cpu);
     /* Return sites are gone back to without a look at the mode. */
-    if (jit->stack_mode[privilege] != mode) {
-        jit->stack_mode[privilege] = mode;
-        jit_stack_reset(jit, privilege);
+    if (cpu->jit_stack_modes[privilege] != mode) {
+        cpu->jit_stack_modes[privilege] = mode;
+        jit_stack_reset(cpu, privilege);
     }
     cpu->jit_mode = mode;
-    cpu->jit_return_stack = jit->return_stack[privilege];
+    cpu->jit_return_stack = cpu->jit_return_stacks[privilege];
     jit->counters.entered++;
     u64 left = function(cpu, jit_rx(jit, jit->blocks[number].code));
     jit->counters.left[left & 3]++;
     if ((left & 3) != LEAVE_LOOKUP)
-        jit->return_stack[privilege] = cpu->jit_return_stack;
+        cpu->jit_return_stacks[cpu->privilege] = cpu->jit_return_stack;
     if ((left & 3) == LEAVE_EXIT) {
         const struct jit_exit *exit = &jit->exits[left >> LEAVE_BITS];
         cpu->rip = exit->target_rip + (exit->relative ? cpu->jit_delta : 0);

@@ -34,19 +34,11 @@ static void emit_save(struct emitter *out)
     emit_store(out, RCX, STATE, STATE_AT(rflags));
 }
 
-/* Loads flags and registers: SAHF for all but OF, which 0x7f + 1 makes. */
+/* Loads flags and registers. */
 static void emit_restore(struct emitter *out)
 {
     emit_load32(out, RAX, STATE, STATE_AT(rflags));
-    emit_mov32(out, RCX, RAX);
-    emit_shr32_imm(out, RCX, 11);
-    emit_alu_imm(out, ALU_AND, false, RCX, 1);
-    emit_u8(out, 0x80); /* add cl, 0x7f */
-    emit_u8(out, 0xc1);
-    emit_u8(out, 0x7f);
-    emit_u8(out, 0x88); /* mov ah, al */
-    emit_u8(out, 0xc4);
-    emit_u8(out, 0x9e); /* sahf */
+    emit_set_flags(out, RCX);
     for (unsigned i = 0; i < ARRAY_LEN(pinned); i++)
         emit_load(out, pinned[i], STATE, gpr_at(pinned[i]));
     emit_load(out, GUEST_RSP, STATE, gpr_at(X86_RSP));
@@ -164,6 +156,7 @@ bool jit_make_stubs(struct jit *jit)
     emit_mov_imm(out, T1, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
     emit_push(out, T1);
     emit_lookup(out);
+    jit_make_gates(jit, out);
     jit->stubs_end = (u32)align_up(jit_offset(jit, out->at), 64);
     return !out->full;
 }

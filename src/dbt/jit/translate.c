@@ -16,6 +16,8 @@ static void translate_one(struct draft *draft, const struct draft_insn *one)
     case HOW_SPECIAL:
         if (control_possible(&one->insn))
             draft_control(draft, one);
+        else if (system_possible(draft, &one->insn))
+            draft_system(draft, one);
         else
             draft_special(draft, one);
         break;
