@@ -131,7 +131,7 @@ static void find_live_flags(struct draft *draft)
 
 void draft_decode(struct draft *draft)
 {
-    unsigned at = draft->start;
+    unsigned at = draft->start, branches = 0;
     draft->low = draft->high = at;
     while (draft->insn_count < JIT_BLOCK_INSNS && at < PAGE_BYTES) {
         struct draft_insn *one = &draft->insns[draft->insn_count];
@@ -149,6 +149,8 @@ void draft_decode(struct draft *draft)
             draft->ended = true;
             break;
         }
+        if ((one->insn.desc->attr & ATTR_BRANCH) && ++branches == JIT_BLOCK_BRANCHES)
+            break;
     }
     find_live_flags(draft);
 }

@@ -37,7 +37,8 @@ enum { STATE_BIAS = 128 };
 #define STATE_AT(field) ((s32)offsetof(struct cpu, field) - STATE_BIAS)
 
 enum {
-    JIT_BLOCK_INSNS = 48,        /* most guest instructions in a block */
+    JIT_BLOCK_INSNS = 32,        /* most guest instructions in a block */
+    JIT_BLOCK_BRANCHES = 3,      /* most branches in it: what follows one is rarely reached */
     JIT_BLOCK_BYTES = 32 * 1024, /* room that must be left in code memory to start a block */
     JIT_BLOCKS = 1 << 17,        /* most blocks; more flush everything; META has 17 bits for them */
     JIT_HASH = 1 << 16,
@@ -52,6 +53,8 @@ enum {
     RETURN_STACK_BOTTOM = 16,
     JIT_NONE = 0
 };
+/* In place of a block: what is there must be interpreted. */
+#define JIT_REFUSED UINT32_MAX
 #define HOME_BYTES (1ull << 30)
 
 /* Why translated code came back to C: the low two bits of what enter() returns. */
@@ -123,7 +126,7 @@ struct jit_trap_site {
 struct jit_slot {
     u64 rip;
     u64 stamp;
-    u32 block;
+    u32 block; /* or JIT_REFUSED */
 };
 enum { JIT_SLOTS = 1 << 12 };
 
@@ -191,7 +194,8 @@ bool jit_make_stubs(struct jit *jit);
 void jit_make_gates(struct jit *jit, struct emitter *out);
 
 /* translate.c: translates the block at cpu->rip, whose code_page is PAGE and whose page is at
- * HOST_PAGE. The block's number; JIT_NONE where the first instruction must be interpreted. */
+ * HOST_PAGE. The block's number; JIT_REFUSED where the first instruction must be interpreted;
+ * JIT_NONE where it cannot be translated now. */
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa);
 
 /* link.c: connects EXIT with BLOCK, or undoes all that leads to BLOCK. */

@@ -73,7 +73,8 @@ static u32 page_at_rip(struct cpu *cpu, u64 physical_page, u8 mode)
     return page;
 }
 
-/* The block at cpu->rip, made if need be; JIT_NONE when the instruction must be interpreted. */
+/* The block at cpu->rip, made if need be; JIT_NONE or JIT_REFUSED when the instruction must be
+ * interpreted, this time or as long as it is what it is. */
 static u32 block_at_rip(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
@@ -96,14 +97,12 @@ static u32 block_at_rip(struct cpu *cpu)
         u64 start_tsc = __builtin_ia32_rdtsc();
         number = jit_translate(cpu, page, host, gpa);
         jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
-        jit->counters.refused += number == JIT_NONE;
-        if (number == JIT_NONE)
-            return JIT_NONE;
+        jit->counters.refused += number == JIT_NONE || number == JIT_REFUSED;
     }
     return number;
 }
 
-/* The same, after a look at what was found lately. */
+/* The same, after a look at what was found lately; JIT_NONE when it must be interpreted. */
 static u32 block_now(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
@@ -118,6 +117,8 @@ static u32 block_now(struct cpu *cpu)
         stamp = (cpu->tlb.fetch_epoch[rip >> 63] + jit->slot_age) << 8 | jit_mode(cpu);
         *slot = (struct jit_slot){rip, stamp, number};
     }
+    if (number == JIT_REFUSED)
+        return JIT_NONE;
     const struct code_page *page = &jit->pages[jit->blocks[number].page];
     unsigned guard = jit_guard_index(page->virtual_page);
     cpu->jit_tables.page_guard[guard] = page->number;

@@ -91,7 +91,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     draft_begin(draft, cpu, page, host_page);
     draft_decode(draft);
     if (draft->insn_count == 0 || (draft->insn_count == 1 && draft->insns[0].how == HOW_INTERPRET))
-        return JIT_NONE;
+        return JIT_REFUSED;
 
     u32 exits_before = jit->exit_count, traps_before = jit->trap_count;
     u32 code = (u32)align_up(jit->used, 16);
