@@ -57,6 +57,16 @@ struct cpu_tlb_entry {
     u64 gpa;  /* of the page; its low bits are enum walk_flag of mmu/walk_priv.h */
 };
 
+/* A page that translated code has found before and looks at first, without a table: an access of
+ * 1 << i bytes at GVA is one that the first-level TLB allows if GVA + minus_base is below limit[i].
+ * GVA + delta is its host address then. Lines of even number are for reading, odd ones for writing.
+ * An empty line's limits are 0. */
+enum { CPU_LINES = 128, CPU_LINE_SIZES = 6 };
+struct cpu_line {
+    u64 limit[CPU_LINE_SIZES];
+    u64 minus_base, delta;
+};
+
 /* A walk's result, for all privileges; tag is page number and address-space number
  * (mmu/walk_priv.h). */
 struct cpu_walk_entry {
@@ -254,6 +264,10 @@ struct cpu {
     struct jit *jit;            /* owned: jit's blocks; NULL: everything is interpreted */
 
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
+    /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */
+    struct cpu_line lines[PRIVILEGE_COUNT][CPU_LINES] __attribute__((aligned(64)));
+    u64 jit_save[3];  /* jit/: registers of a stub that fills a line */
+    u32 jit_fills;    /* counts down fills of lines until jit/ looks why there are so many */
     struct cpu_tlb tlb;
     struct cpu_jit_tables jit_tables;
 };

@@ -99,9 +99,8 @@ static void add_segment_base(struct draft *draft, unsigned segment)
     emit_lea(out, true, T0, &sum);
 }
 
-/* The linear address of ACCESS into T0. */
-static void linear_address(struct draft *draft, const struct draft_insn *one,
-                           const struct access *access)
+void draft_linear_address(struct draft *draft, const struct draft_insn *one,
+                          const struct access *access)
 {
     draft_effective_address(draft, one, &access->ea, T0);
     if (access->ea.segment == X86_FS || access->ea.segment == X86_GS)
@@ -136,7 +135,7 @@ static void check(struct draft *draft, const struct draft_insn *one, const struc
     struct emitter *out = &draft->out;
     struct host_mem tag = {STATE, T1, 0, tag_at(draft, access->write)};
     struct host_mem host = {STATE, T1, 0, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
-    linear_address(draft, one, access);
+    draft_linear_address(draft, one, access);
     emit_mov32(out, T1, T0);
     emit_shr32_imm(out, T1, 12 - ENTRY_SHIFT);
     emit_alu_imm(out, ALU_AND, false, T1, INDEX_MASK);
@@ -184,7 +183,7 @@ static void check_keeping_flags(struct draft *draft, const struct draft_insn *on
     struct host_mem tag = {STATE, RCX, 3, tag_at(draft, access->write)};
     struct host_mem host = {STATE, RCX, 3, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
     struct host_mem offset = {T0, T1, 0, last + 1};
-    linear_address(draft, one, access);
+    draft_linear_address(draft, one, access);
     emit_store(out, RCX, STATE, STATE_AT(jit_spill));
     emit_mov_imm(out, T1, PAGE_INDEX_MASK);
     emit_pext(out, RCX, T0, T1);
@@ -217,7 +216,7 @@ void draft_access(struct draft *draft, const struct draft_insn *one, const struc
              access->ea.segment != X86_FS && access->ea.segment != X86_GS && in_page &&
              (!access->aligned || address % access->bytes == 0))
         check_constant(draft, one, access, ret_mem);
-    else
+    else if (!draft_line(draft, one, access, ret_mem))
         check(draft, one, access, ret_mem);
 }
 

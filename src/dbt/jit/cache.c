@@ -222,6 +222,7 @@ int jit_init(struct cpu *cpu, const struct jit_memory *memory)
     }
     jit->page_number = 1;
     cpu->jit = jit;
+    cpu->jit_fills = 1;
     jit->code_log_seen = __atomic_load_n(&cpu->group->code_log_count, __ATOMIC_ACQUIRE);
     jit_flush(cpu);
     return 0;

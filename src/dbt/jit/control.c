@@ -307,7 +307,9 @@ void draft_cold_code(struct draft *draft)
         emit_patch(cold->jump, out->at);
         if (cold->restore_rcx)
             emit_load(out, RCX, STATE, STATE_AT(jit_spill));
-        if (cold->kind == COLD_SLOW)
+        if (cold->kind == COLD_SLOW && cold->retry)
+            draft_cold_line(draft, cold);
+        else if (cold->kind == COLD_SLOW)
             cold_slow(draft, cold);
         else
             emit_jmp(out, jit_rw(draft->jit, draft->jit->lookup));

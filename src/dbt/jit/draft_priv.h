@@ -41,6 +41,9 @@ struct cold {
     u8 *resume;       /* slow: the end of the instruction */
     u32 number;       /* slow: meta; exit: the exit */
     u8 *poll;         /* exit: a second branch that comes here; may be NULL */
+    u8 *retry;        /* slow: where the test of a line starts, or NULL when it was not a line */
+    s32 line;         /* its displacement from the state */
+    bool write;       /* it is for writing */
 };
 
 struct draft {
@@ -96,6 +99,13 @@ void draft_fold(struct draft *draft, struct host_mem *mem);
 /* Computes EA without its segment into host register REG; T1 may be lost; flags stay. */
 void draft_effective_address(struct draft *draft, const struct draft_insn *one,
                              const struct guest_ea *ea, unsigned reg);
+/* The linear address of ACCESS into T0; T1 is lost, flags stay. */
+void draft_linear_address(struct draft *draft, const struct draft_insn *one,
+                          const struct access *access);
+/* line.c: the same as draft_access by way of a line; false where ACCESS has none. */
+bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
+                struct host_mem *ret_mem);
+void draft_cold_line(struct draft *draft, const struct cold *cold);
 /* Marks where instructions end: slow accesses made since the last call resume here. */
 void draft_resume_here(struct draft *draft);
 

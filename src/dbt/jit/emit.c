@@ -331,6 +331,13 @@ void emit_ret(struct emitter *out)
     emit_u8(out, 0xc3);
 }
 
+void emit_mfence(struct emitter *out)
+{
+    emit_u8(out, 0x0f);
+    emit_u8(out, 0xae);
+    emit_u8(out, 0xf0);
+}
+
 void emit_jmp_mem(struct emitter *out, const struct host_mem *mem)
 {
     emit_op_mem(out, 0xff, false, 4, mem);

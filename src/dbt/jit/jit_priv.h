@@ -146,6 +146,7 @@ struct jit {
     u32 stubs_end; /* where blocks start */
     /* Offsets of the stubs in code memory. */
     u32 enter, exit_stub, fallback, lookup, indirect_miss, bottom, trap, syscall, sysret;
+    u32 line_fill[PRIVILEGE_COUNT][2], line_look; /* [][1]: for writing */
     struct jit_block *blocks;
     u32 block_count;
     u32 *hash;
@@ -203,6 +204,11 @@ void jit_link(struct jit *jit, u32 exit, u32 block);
 void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);
+
+/* line.c: the stubs that fill lines, and what one of them calls now and then, in the middle of the
+ * instruction that META names. */
+void jit_make_line_stubs(struct jit *jit, struct emitter *out);
+u64 jit_line_look(struct cpu *cpu, u32 meta);
 
 /* expect.c: each emits a branch that is taken unless the 32-bit word at displacement AT of the
  * state is VALUE, the 64-bit word there is what REG holds, or r8 is RIP (or, in a relative block,

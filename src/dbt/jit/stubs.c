@@ -98,11 +98,11 @@ static void emit_c_call(struct emitter *out, u64 function, bool called)
     emit_mov(out, STATE, RBX);
 }
 
-/* Reached by a call, with r9d = meta: has that instruction interpreted, and goes on after it. */
-static void emit_fallback(struct emitter *out)
+/* Reached by a call, with r9d = meta: calls FUNCTION, and goes on after the call or leaves. */
+static void emit_fallback(struct emitter *out, u64 function)
 {
     struct host_mem below = host_mem_base(HOST_RSP, -8);
-    emit_c_call(out, (u64)(uintptr_t)jit_interpret, true);
+    emit_c_call(out, function, true);
     emit_alu_imm(out, ALU_CMP, false, RAX, ANSWER_LEAVE);
     u8 *stay = emit_jcc8(out, COND_NE);
     emit_mov_imm(out, RAX, LEAVE_LOOKUP);
@@ -142,7 +142,10 @@ bool jit_make_stubs(struct jit *jit)
     jit->exit_stub = jit_offset(jit, out->at);
     emit_exit_stub(out);
     jit->fallback = jit_offset(jit, out->at);
-    emit_fallback(out);
+    emit_fallback(out, (u64)(uintptr_t)jit_interpret);
+    jit->line_look = jit_offset(jit, out->at);
+    emit_fallback(out, (u64)(uintptr_t)jit_line_look);
+    jit_make_line_stubs(jit, out);
     jit->trap = jit_offset(jit, out->at);
     emit_trap(out);
     jit->indirect_miss = jit_offset(jit, out->at);

@@ -34,6 +34,9 @@ static void write_tags_drop(struct cpu *cpu, gpa_t page)
                 __atomic_store_n(&entry->write_tag, tlb_no_tag(i), __ATOMIC_RELAXED);
         }
     }
+    /* After the tags: a line that was filled from one of them is either seen here, or its vCPU sees
+     * that the tag is gone when it looks again. */
+    lines_clear_writes(cpu);
 }
 
 /* Sets the page's flag and takes its write tags from all TLBs that may have some. */

@@ -87,6 +87,10 @@ static void entries_flush(struct cpu *cpu, bool global_too)
         }
     }
     tlb->journal_count = 0;
+    if (global_too)
+        lines_clear(cpu);
+    else
+        lines_follow(cpu);
 }
 
 void tlb_drop_writes(struct cpu *cpu)
@@ -95,6 +99,7 @@ void tlb_drop_writes(struct cpu *cpu)
         struct cpu_tlb_entry *entry = &cpu->tlb.entries[0][0] + at;
         __atomic_store_n(&entry->write_tag, tlb_no_tag(at % CPU_TLB_ENTRIES), __ATOMIC_RELAXED);
     }
+    lines_clear_writes(cpu);
 }
 
 static void fetch_epoch_next(struct cpu *cpu, bool upper)
@@ -182,6 +187,7 @@ static void large_flush(struct cpu *cpu, gva_t gva, u64 flag, unsigned shift)
             entry_clear(entry, at % CPU_TLB_ENTRIES);
         large_note(cpu, entry->read_tag, entry->gpa);
     }
+    lines_follow(cpu);
     u64 tag = tag_of(gva, 0);
     for (unsigned set = 0; set < CPU_TLB_SETS; set++) {
         for (unsigned way = 0; way < CPU_TLB_WAYS; way++) {
@@ -205,6 +211,7 @@ static void page_drop(struct cpu *cpu, unsigned asid, gva_t gva)
         if (entry->read_tag == (gva & WALK_GPA))
             entry_clear(entry, index);
     }
+    lines_clear_page(cpu, gva & WALK_GPA);
     struct cpu_walk_entry *set = tlb->walks[set_of(gva)];
     for (unsigned way = 0; way < CPU_TLB_WAYS; way++) {
         if (set[way].tag == tag_of(gva, asid) || set[way].tag == tag_of(gva, ASID_GLOBAL))

@@ -41,6 +41,13 @@ void tlb_reset(struct cpu *cpu);
 /* Makes each page's next write look at the page's flags again. The vCPU stands still. */
 void tlb_drop_writes(struct cpu *cpu);
 
+/* line.c: empties the lines: all; those for writing (any thread); those of PAGE; or those that no
+ * first-level entry stands behind. */
+void lines_clear(struct cpu *cpu);
+void lines_clear_writes(struct cpu *cpu);
+void lines_clear_page(struct cpu *cpu, gva_t page);
+void lines_follow(struct cpu *cpu);
+
 /* Bytes of guest RAM at GPA, within one page, were just written by CPU itself although the page
  * holds decoded code. */
 void code_page_written(struct cpu *cpu, gpa_t gpa, size_t bytes);

@@ -1,0 +1,261 @@
+/*
+ * dbt/jit/line.c - memory operands through lines: the page that an operand was in last time is
+ * looked at first, and its translation is not on the way from the address to the access.
+ *
+ * A line (dbt/cpu.h) is picked when the block is translated: one pair, for reading and for writing,
+ * for all accesses by the stack pointer, one for each of FS and GS, and in blocks that are known to
+ * run often one for each other base register. The test changes flags.
+ *
+ * A miss calls a stub of the privilege, which fills the line from the first-level TLB and has the
+ * test made again; what that does not have either, or what leaves the page, is interpreted. After
+ * the call's return address stand a jump to the test, and for the stub: the line's displacement
+ * from the state register, meta, and the way to the instruction's end (struct line_note).
+ *
+ * Trust  a line gives access to what a first-level entry gives access to, and only as long.
+ */
+#include "dbt/jit/draft_priv.h"
+
+enum { RAX = 0, RCX = 1, RDX = 2, ENTRY_SHIFT = 5, PAGE_BYTES = 4096 };
+enum { LINE_STACK = 0, LINE_FS = 2, LINE_GS = 4, LINE_FIRST = 6 };
+enum { FILLS_PER_LOOK = 64 };
+/* Where the words after the call are, from its return address. */
+enum { NOTE_LINE = 5, NOTE_META = 9, NOTE_RESUME = 13 };
+
+static s32 line_at(const struct draft *draft, unsigned line, size_t field)
+{
+    return STATE_AT(lines) +
+           (s32)((draft->privilege * CPU_LINES + line) * sizeof(struct cpu_line)) + (s32)field;
+}
+
+static s32 limit_at(const struct draft *draft, unsigned line, unsigned bytes)
+{
+    unsigned size = 0;
+    while (1u << size < bytes)
+        size++;
+    return line_at(draft, line, offsetof(struct cpu_line, limit) + size * sizeof(u64));
+}
+
+/* The even line for EA; false where there is none. */
+static bool line_pick(struct draft *draft, const struct guest_ea *ea, unsigned *ret_line)
+{
+    if (ea->segment == X86_FS || ea->segment == X86_GS)
+        *ret_line = ea->segment == X86_FS ? LINE_FS : LINE_GS;
+    else if (ea->base == X86_RSP && ea->index == INSN_NO_REG)
+        *ret_line = LINE_STACK;
+    else
+        return false;
+    return true;
+}
+
+/* T0 = the address and minus_base, and the operand, where the address is in registers: with one
+ * register, the access does not wait for more than that; with two, for their sum. */
+static void test_register(struct draft *draft, const struct guest_ea *ea, unsigned line,
+                          struct host_mem *ret_mem)
+{
+    struct host_mem sum = {(u8)host_gpr(ea->base), T0, 0, (s32)ea->disp};
+    emit_load(&draft->out, T0, STATE, line_at(draft, line, offsetof(struct cpu_line, minus_base)));
+    emit_lea(&draft->out, true, T0, &sum);
+    *ret_mem = (struct host_mem){(u8)host_gpr(ea->base), T1, 0, (s32)ea->disp};
+}
+
+static void test_sum(struct draft *draft, const struct draft_insn *one, const struct access *access,
+                     unsigned line)
+{
+    struct host_mem base = host_mem_base(
+        STATE, line_at(draft, line, offsetof(struct cpu_line, minus_base)));
+    draft_linear_address(draft, one, access);
+    emit_mov(&draft->out, T1, T0);
+    emit_alu_mem(&draft->out, ALU_ADD, T0, &base);
+}
+
+static struct cold *missed(struct draft *draft, const struct draft_insn *one, u8 *jump)
+{
+    struct cold *cold = draft_cold(draft, COLD_SLOW);
+    if (cold == NULL)
+        return NULL;
+    cold->jump = jump;
+    cold->number = insn_meta(draft, one) | META_MISSED;
+    return cold;
+}
+
+bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
+                struct host_mem *ret_mem)
+{
+    struct emitter *out = &draft->out;
+    const struct guest_ea *ea = &access->ea;
+    unsigned line;
+    if (access->keep_flags || access->bytes > 1u << (CPU_LINE_SIZES - 1) ||
+        draft->code_bytes != 8 || ea->address_bytes != 8 || !line_pick(draft, ea, &line))
+        return false;
+    line += access->write;
+    bool plain = ea->base < X86_GPR_COUNT && !in_slot(ea->base) && ea->index == INSN_NO_REG &&
+                 ea->segment != X86_FS && ea->segment != X86_GS;
+    u8 *start = out->at;
+    if (plain)
+        test_register(draft, ea, line, ret_mem);
+    else
+        test_sum(draft, one, access, line);
+    struct host_mem limit = host_mem_base(STATE, limit_at(draft, line, access->bytes));
+    emit_alu_mem(out, ALU_CMP, T0, &limit);
+    struct cold *cold = missed(draft, one, emit_jcc(out, COND_AE, NULL));
+    if (cold != NULL) {
+        cold->retry = start;
+        cold->line = line_at(draft, line, 0);
+        cold->write = access->write;
+    }
+    if (access->aligned) {
+        emit_op_reg(out, 0xf7, false, 0, T0); /* test r8d, bytes - 1 */
+        emit_u32(out, access->bytes - 1);
+        missed(draft, one, emit_jcc(out, COND_NE, NULL));
+    }
+    s32 delta = line_at(draft, line, offsetof(struct cpu_line, delta));
+    if (plain) {
+        emit_load(out, T1, STATE, delta);
+    } else {
+        emit_load(out, T0, STATE, delta);
+        *ret_mem = (struct host_mem){T0, T1, 0, 0};
+    }
+    return true;
+}
+
+void draft_cold_line(struct draft *draft, const struct cold *cold)
+{
+    struct emitter *out = &draft->out;
+    const struct jit *jit = draft->jit;
+    emit_call(out, jit_rw(jit, jit->line_fill[draft->privilege][cold->write]));
+    const u8 *after = out->at;
+    emit_jmp(out, cold->retry);
+    emit_u32(out, (u32)cold->line);
+    emit_u32(out, cold->number);
+    emit_u32(out, (u32)(cold->resume - after));
+}
+
+u64 jit_line_look(struct cpu *cpu, u32 meta)
+{
+    (void)meta;
+    cpu->jit_fills = FILLS_PER_LOOK;
+    return ANSWER_CONTINUE;
+}
+
+/* ---- the stub ---- */
+
+static s32 entry_at(unsigned privilege, size_t field)
+{
+    return STATE_AT(tlb) + (s32)offsetof(struct cpu_tlb, entries) +
+           (s32)(privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry)) + (s32)field;
+}
+
+static void registers_back(struct emitter *out)
+{
+    emit_load(out, RAX, STATE, STATE_AT(jit_save));
+    emit_load(out, RCX, STATE, STATE_AT(jit_save) + 8);
+    emit_load(out, RDX, STATE, STATE_AT(jit_save) + 16);
+}
+
+static void store_limit(struct emitter *out, unsigned size, u32 value)
+{
+    struct host_mem limit = host_mem_base(RCX, (s32)(size * sizeof(u64)));
+    emit_op_mem(out, 0xc7, true, 0, &limit);
+    emit_u32(out, value);
+}
+
+/* The displacement of the first-level entry of the address in FROM, from the state, into rdx. */
+static void entry_of(struct emitter *out, unsigned from)
+{
+    emit_mov32(out, RDX, from);
+    emit_shr32_imm(out, RDX, 12 - ENTRY_SHIFT);
+    emit_alu_imm(out, ALU_AND, false, RDX, (CPU_TLB_ENTRIES - 1) << ENTRY_SHIFT);
+}
+
+/* rcx = the line, r9 = the page and r8 the address, rdx = the entry; branches in SLOW are taken
+ * when there is none. Makes the line the page's. */
+static void fill(struct emitter *out, unsigned privilege, bool write, u8 *slow[2])
+{
+    s32 tag = entry_at(privilege, write ? offsetof(struct cpu_tlb_entry, write_tag)
+                                        : offsetof(struct cpu_tlb_entry, read_tag));
+    struct host_mem tag_mem = {STATE, RDX, 0, tag};
+    struct host_mem host = {STATE, RDX, 0,
+                            entry_at(privilege, offsetof(struct cpu_tlb_entry, host))};
+    entry_of(out, T0);
+    emit_alu_mem(out, ALU_CMP, T1, &tag_mem);
+    slow[0] = emit_jcc(out, COND_NE, NULL);
+    emit_op_mem(out, 0x8b, true, RDX, &host);
+    emit_op_reg(out, 0x2b, true, RDX, T1); /* sub rdx, r9 */
+    emit_store(out, RDX, RCX, offsetof(struct cpu_line, delta));
+    emit_op_reg(out, 0xf7, true, 3, T1); /* neg r9 */
+    emit_store(out, T1, RCX, offsetof(struct cpu_line, minus_base));
+    for (unsigned i = 0; i < CPU_LINE_SIZES; i++)
+        store_limit(out, i, PAGE_BYTES + 1 - (1u << i));
+    slow[1] = NULL;
+    if (!write)
+        return;
+    /* Another vCPU that takes the write tag empties the lines after it. */
+    emit_mfence(out);
+    emit_op_reg(out, 0xf7, true, 3, T1);
+    entry_of(out, T0);
+    emit_alu_mem(out, ALU_CMP, T1, &tag_mem);
+    u8 *stands = emit_jcc8(out, COND_E);
+    for (unsigned i = 0; i < CPU_LINE_SIZES; i++)
+        store_limit(out, i, 0);
+    slow[1] = emit_jmp(out, NULL);
+    emit_patch8(out, stands, out->at);
+}
+
+/* Reached by a call from a cold line, r8 = address + minus_base. */
+static void emit_fill(struct emitter *out, const struct jit *jit, unsigned privilege, bool write)
+{
+    struct host_mem note = host_mem_base(HOST_RSP, 0);
+    struct host_mem line = {STATE, RCX, 0, 0};
+    struct host_mem base = host_mem_base(RCX, offsetof(struct cpu_line, minus_base));
+    struct host_mem resume = host_mem_base(RAX, NOTE_RESUME);
+    struct host_mem fills = host_mem_base(STATE, STATE_AT(jit_fills));
+    emit_store(out, RAX, STATE, STATE_AT(jit_save));
+    emit_store(out, RCX, STATE, STATE_AT(jit_save) + 8);
+    emit_store(out, RDX, STATE, STATE_AT(jit_save) + 16);
+    emit_op_mem(out, 0x8b, true, RAX, &note);
+    struct host_mem displacement = host_mem_base(RAX, NOTE_LINE);
+    emit_op_mem(out, 0x63, true, RCX, &displacement); /* movsxd */
+    emit_lea(out, true, RCX, &line);
+    emit_alu_mem(out, ALU_SUB, T0, &base);
+    emit_mov(out, T1, T0);
+    emit_alu_imm(out, ALU_AND, true, T1, -PAGE_BYTES);
+    /* A full line of this page: the access leaves the page. */
+    emit_mov(out, RDX, T1);
+    emit_op_mem(out, 0x03, true, RDX, &base);
+    u8 *other = emit_jcc8(out, COND_NE);
+    struct host_mem first = host_mem_base(RCX, 0);
+    emit_op_mem(out, 0x83, true, ALU_CMP, &first);
+    emit_u8(out, 0);
+    u8 *slow[3];
+    slow[2] = emit_jcc(out, COND_NE, NULL);
+    emit_patch8(out, other, out->at);
+    fill(out, privilege, write, slow);
+    emit_op_mem(out, 0x83, false, ALU_SUB, &fills);
+    emit_u8(out, 1);
+    u8 *look = emit_jcc8(out, COND_E);
+    registers_back(out);
+    emit_ret(out);
+    emit_patch8(out, look, out->at);
+    emit_load32(out, T1, RAX, NOTE_META);
+    registers_back(out);
+    emit_jmp(out, jit_rw(jit, jit->line_look));
+    for (unsigned i = 0; i < ARRAY_LEN(slow); i++)
+        if (slow[i])
+            emit_patch(slow[i], out->at);
+    emit_load32(out, T1, RAX, NOTE_META);
+    emit_op_mem(out, 0x63, true, RDX, &resume);
+    emit_op_reg(out, 0x03, true, RDX, RAX);
+    emit_op_mem(out, 0x89, true, RDX, &note);
+    registers_back(out);
+    emit_jmp(out, jit_rw(jit, jit->fallback));
+}
+
+void jit_make_line_stubs(struct jit *jit, struct emitter *out)
+{
+    for (unsigned privilege = 0; privilege < PRIVILEGE_COUNT; privilege++) {
+        for (unsigned write = 0; write < 2; write++) {
+            jit->line_fill[privilege][write] = jit_offset(jit, out->at);
+            emit_fill(out, jit, privilege, write);
+        }
+    }
+}
