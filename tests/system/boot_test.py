@@ -72,6 +72,63 @@ dd if=/dev/zero of=/tmp/fill bs=1M count=256 2>/dev/null && echo "FILLED $(stat 
         check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
 
 
+# What a 32-bit busybox computes: integers of 64 bits, floating point, hashes, packers, many processes.
+WORK_32 = r'''
+bb=${BB:-busybox}
+$bb awk 'BEGIN { for (i = 1; i < 60000; i++) s += 1 / i - i / 7.5; printf "AWK %.6f\n", s }'
+i=0; n=7; while [ $i -lt 20000 ]; do n=$(((n * 6364136223846793005 + 1442695040888963407) % 1000003)); i=$((i+1)); done
+echo "SHELL $n"
+$bb seq 1 40000 > /tmp/seq
+for sum in md5sum sha1sum sha256sum sha512sum; do $bb $sum /tmp/seq; done | $bb awk '{ print "HASH " $1 }'
+$bb gzip -c /tmp/seq | $bb gunzip -c | $bb cmp - /tmp/seq && echo GZIP-SAME
+$bb bzip2 -c /tmp/seq | $bb bunzip2 -c | $bb cmp - /tmp/seq && echo BZIP-SAME
+$bb sort -rn /tmp/seq | $bb head -1 | $bb sed 's/^/SORT /'
+i=0; while [ $i -lt 200 ]; do $bb true & i=$((i+1)); done; wait; echo FORKED
+'''
+
+
+def expect_work_32(machine):
+    text = ''.join(f'{i}\n' for i in range(1, 40001)).encode()
+    number = 7
+    for _ in range(20000):
+        product = (number * 6364136223846793005 + 1442695040888963407) & (2**64 - 1)
+        signed = product - 2**64 if product >> 63 else product
+        number = abs(signed) % 1000003 * (-1 if signed < 0 else 1)
+    value = sum(1 / i - i / 7.5 for i in range(1, 60000))
+    found = machine.expect(r'AWK (-?[0-9.]+)\s', STEP_SECONDS)
+    check(abs(float(found.group(1)) - value) < 1e-5, f'awk: {found.group(1)}, not {value}')
+    machine.expect(rf'SHELL {number}\s', STEP_SECONDS)
+    for name in ('md5', 'sha1', 'sha256', 'sha512'):
+        machine.expect('HASH ' + hashlib.new(name, text).hexdigest(), STEP_SECONDS)
+    for word in ('GZIP-SAME', 'BZIP-SAME', 'SORT 40000', 'FORKED'):
+        machine.expect(word, STEP_SECONDS)
+
+
+def test_32_bit_kernel():
+    """Debian's kernel for 32-bit processors, with PAE, on one and on two processors."""
+    old = guest.Kernel('linux-image-686-pae', 'i386')
+    image = guest.initramfs(scratch / 'initramfs', 'echo "UNAME $(uname -sm) $(nproc)"' + WORK_32,
+                            old)
+    for cpus in (1, 2):
+        with Vm({'kernel': old.image, 'initrd': image, 'cpus': cpus}) as machine:
+            machine.expect(rf'UNAME Linux i686 {cpus}\b', BOOT_SECONDS)
+            expect_work_32(machine)
+            machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+            check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def test_32_bit_programs():
+    """32-bit programs on the 64-bit kernel."""
+    old = guest.Kernel('linux-image-686-pae', 'i386')
+    image = guest.initramfs(scratch / 'initramfs', 'export BB=/mnt/busybox32' + WORK_32, kernel,
+                            files={'mnt/busybox32': old.busybox.read_bytes()})
+    with Vm({'kernel': kernel.image, 'initrd': image, 'cpus': 2}) as machine:
+        machine.expect(r'AWK', BOOT_SECONDS)
+        expect_work_32(machine)
+        machine.expect(r'SCRIPT-ENDED', STEP_SECONDS)
+        check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
 def test_two_cpus_reboot():
     """Every device works again after a reset, and the disk has what was written before it."""
     disk = scratch / 'reboot-disk'

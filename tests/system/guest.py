@@ -30,16 +30,19 @@ def skip(why):
 
 
 class Kernel:
-    """A Debian kernel with its modules, fetched once."""
+    """A Debian kernel with its modules, fetched once. One of another architecture (i386) comes with a
+    busybox of that architecture."""
 
-    def __init__(self, package='linux-image-cloud-amd64'):
+    def __init__(self, package='linux-image-cloud-amd64', arch=None):
         self.dir = CACHE / package
         script = ROOT / 'tests' / 'system' / 'fetch_kernel.sh'
-        result = subprocess.run([script, package, self.dir], timeout=600)
+        words = [script, package, self.dir] + ([arch] if arch else [])
+        result = subprocess.run(words, timeout=900)
         if result.returncode == SKIP:
             skip(f'{package} cannot be fetched here')
         result.check_returncode()
         self.image = self.dir / 'vmlinuz'
+        self.busybox = self.dir / 'busybox' if arch else pathlib.Path('/bin/busybox')
         self.modules = {p.name.removesuffix('.ko').replace('-', '_'): p
                         for p in (self.dir / 'modules').rglob('*.ko')}
 
@@ -81,7 +84,7 @@ def cpio(entries):
 
 def initramfs(path, script, kernel=None, modules=(), files=None):
     """Writes an initramfs whose init mounts the usual, loads MODULES, and runs SCRIPT (sh)."""
-    busybox = pathlib.Path('/bin/busybox')
+    busybox = kernel.busybox if kernel else pathlib.Path('/bin/busybox')
     if not busybox.exists():
         skip('busybox-static is not installed')
     entries = [(d, 0o040755, b'', (0, 0))
