@@ -10,6 +10,9 @@
 u64 clock_monotonic_ns(void);
 /* Nanoseconds since 1970-01-01 00:00 UTC; may step. */
 u64 clock_realtime_ns(void);
+/* Nanoseconds that the calling thread has waited for a processor while it could have run, since it
+ * began. 0 where the host does not tell. Costs some microseconds. */
+u64 clock_thread_waited_ns(void);
 /* The host's time stamp counter rate in Hz, found once at start; never 0. */
 u64 clock_tsc_hz(void);
 /* The host's time stamp counter now. */

@@ -113,7 +113,8 @@ enum cpu_attention {
     ATTENTION_NMI = 2,   /* an NMI came */
     ATTENTION_FLUSH = 4, /* drop the TLB and all decoded blocks */
     ATTENTION_PAUSE = 8, /* another vCPU needs all others to stand still (cpu_group_pause) */
-    ATTENTION_CODE = 16  /* decoded code was overwritten: see cpu_group.code_log */
+    ATTENTION_CODE = 16, /* decoded code was overwritten: see cpu_group.code_log */
+    ATTENTION_TLB = 32   /* drop the TLB */
 };
 
 /* What translated code reaches with a displacement from the state register; see jit/. */
@@ -290,6 +291,8 @@ NO_RETURN void cpu_fail(struct cpu *cpu, const char *reason);
  * writes. An MSR access that the machine refused raises #GP(0). */
 u64 cpu_device_access(struct cpu *cpu, enum vm_exit_kind kind, u64 address, unsigned bytes,
                       u64 value);
+/* The same for a hypercall in code of BYTES (8 or 4): returns what is for RAX. */
+u64 cpu_hypercall(struct cpu *cpu, u64 number, const u64 args[VM_EXIT_ARGS], unsigned bytes);
 
 /* ---- mmu/: linear addresses. Each call raises #PF (or #GP for non-canonical ones) itself. -------
  */

@@ -12,19 +12,6 @@
 /* ---- vectors and priorities ---------------------------------------------------------------------
  */
 
-static int highest(const u32 words[APIC_WORDS])
-{
-    for (int word = APIC_WORDS - 1; word >= 0; word--)
-        if (words[word])
-            return word * 32 + 31 - __builtin_clz(words[word]);
-    return -1;
-}
-
-static bool vector_test(const u32 words[APIC_WORDS], unsigned vector)
-{
-    return words[vector / 32] & BIT(vector % 32);
-}
-
 static void vector_set(u32 words[APIC_WORDS], unsigned vector)
 {
     words[vector / 32] |= (u32)BIT(vector % 32);
@@ -37,7 +24,7 @@ static void vector_clear(u32 words[APIC_WORDS], unsigned vector)
 
 u8 lapic_priority(const struct lapic *lapic)
 {
-    int serving = highest(lapic->isr);
+    int serving = lapic_highest(lapic->isr);
 
     if (serving < 0 || lapic->tpr >> 4 >= serving >> 4)
         return lapic->tpr;
@@ -105,7 +92,7 @@ static bool extint_pending(const struct lapic *lapic)
 /* The vector to be served next, or -1 while all that wait are below the processor's priority. */
 static int next_vector(const struct lapic *lapic)
 {
-    int vector = highest(lapic->irr);
+    int vector = lapic_highest(lapic->irr);
 
     if (vector < 0 || !lapic_hardware_on(lapic) || vector >> 4 <= lapic_priority(lapic) >> 4)
         return -1;
@@ -117,6 +104,7 @@ bool lapic_pending(void *ctx)
     struct lapic *lapic = ctx;
 
     lapic_collect(lapic);
+    lapic_eoi_settle(lapic, lapic_highest(lapic->irr) >= 0);
     return extint_pending(lapic) || next_vector(lapic) >= 0;
 }
 
@@ -125,6 +113,7 @@ int lapic_ack(void *ctx)
     struct lapic *lapic = ctx;
 
     lapic_collect(lapic);
+    lapic_eoi_settle(lapic, true);
     if (extint_pending(lapic)) {
         __atomic_fetch_and(&lapic->notes, ~(u32)NOTE_EXTINT, __ATOMIC_RELAXED);
         return lapic->bus->host.extint_ack(lapic->bus->host.ctx);
@@ -133,19 +122,9 @@ int lapic_ack(void *ctx)
     if (vector >= 0) {
         vector_clear(lapic->irr, (unsigned)vector);
         vector_set(lapic->isr, (unsigned)vector);
+        lapic_eoi_arm(lapic, (unsigned)vector);
     }
     return vector;
-}
-
-void lapic_end_of_interrupt(struct lapic *lapic)
-{
-    int vector = highest(lapic->isr);
-
-    if (vector < 0)
-        return;
-    vector_clear(lapic->isr, (unsigned)vector);
-    if (vector_test(lapic->tmr, (unsigned)vector) && !(lapic->svr & SVR_NO_EOI_BROADCAST))
-        lapic->bus->host.eoi(lapic->bus->host.ctx, (u8)vector);
 }
 
 u8 *lapic_tpr(struct lapic *lapic)
@@ -184,6 +163,8 @@ void lapic_reset(struct lapic *lapic, bool is_init)
     lapic->tpr = 0;
     lapic->esr = lapic->esr_next = 0;
     lapic->icr = 0;
+    lapic->eoi_msr = 0;
+    lapic->eoi_armed = false;
     lapic->timer_divide = 0;
     shared_set(&lapic->dfr, UINT32_MAX);
     shared_set(&lapic->svr, 0xff);
@@ -222,6 +203,8 @@ static const struct field lapic_fields[] = {
     FIELD(struct lapic, esr),
     FIELD(struct lapic, esr_next),
     FIELD(struct lapic, icr),
+    FIELD(struct lapic, eoi_msr),
+    FIELD(struct lapic, eoi_armed),
     FIELD(struct lapic, tpr),
     FIELD(struct lapic, timer_initial),
     FIELD(struct lapic, timer_divide),
@@ -268,6 +251,7 @@ void lapic_page_get(struct lapic *lapic, u8 page[LAPIC_PAGE_BYTES])
 {
     __builtin_memset(page, 0, LAPIC_PAGE_BYTES);
     lapic_collect(lapic);
+    lapic_eoi_settle(lapic, false);
     page_put32(page, REG_ID, (u32)lapic->index << 24);
     page_put32(page, REG_VERSION, APIC_VERSION);
     page_put32(page, REG_TPR, lapic->tpr);

@@ -19,24 +19,27 @@
 
 struct apic_bus;
 struct lapic;
+struct mem;
 
 /* Events other than interrupts, for the vCPU's thread to act on in this order. */
 enum lapic_event {
     LAPIC_EVENT_INIT = 1, /* reset to wait-for-SIPI */
     LAPIC_EVENT_SIPI = 2, /* start at the vector's page, if waiting for it */
-    LAPIC_EVENT_NMI = 4
+    LAPIC_EVENT_NMI = 4,
+    LAPIC_EVENT_KICK = 8 /* another vCPU ends this one's HLT by a hypercall */
 };
 
 enum { LAPIC_MMIO_BYTES = 4096, LAPIC_PAGE_BYTES = 1024 };
 
-/* What the APICs ask of their surroundings. None may be NULL. */
+/* What the APICs ask of their surroundings. No function may be NULL. */
 struct apic_host {
     void (*kick)(void *ctx, unsigned index);     /* any thread, must not block */
     void (*eoi)(void *ctx, u8 vector);           /* a level-triggered EOI, for the I/O APICs */
     int (*extint_ack)(void *ctx);                /* INTA cycle to the PIC: a vector, or -1 */
     u64 (*guest_tsc)(void *ctx, unsigned index); /* that vCPU's TSC now; its own thread only */
     u64 tsc_hz;
-    void *ctx; /* borrowed */
+    struct mem *mem; /* borrowed: where guests keep their EOI flags; NULL: none may */
+    void *ctx;       /* borrowed */
 };
 
 /* VCPU_COUNT APICs with ids 0 to VCPU_COUNT-1, in reset state; NULL when out of memory. */
@@ -52,6 +55,18 @@ void apic_bus_intr(void *ctx, unsigned pin, bool level);
 /* An irq_line: CTX is the bus; the system's NMI, wired to every LINT1. */
 void apic_bus_nmi(void *ctx, unsigned pin, bool level);
 
+/* Sends the interrupt that ICR's low half describes (vector and mode; no destination, no shorthand)
+ * to the APICs FIRST + n for each bit n of BITMAPS, whose words hold WORD_BITS each. Returns to how
+ * many. By FROM's vCPU. */
+struct lapic_ipi {
+    u64 bitmaps[2];
+    unsigned word_bits; /* 64, or 32 from 32-bit code */
+    u32 first, icr;
+};
+unsigned lapic_send_ipi(struct lapic *from, const struct lapic_ipi *ipi);
+/* Posts LAPIC_EVENT_KICK to the APIC with id ID, if there is one. Any thread. */
+void apic_bus_kick(struct apic_bus *bus, u64 id);
+
 /* Power-on state; INIT keeps the APIC id and IA32_APIC_BASE. */
 void lapic_reset(struct lapic *lapic, bool is_init);
 
@@ -61,7 +76,8 @@ u64 lapic_mmio_base(const struct lapic *lapic);
 u64 lapic_read(struct lapic *lapic, u64 offset, unsigned bytes);
 void lapic_write(struct lapic *lapic, u64 offset, unsigned bytes, u64 value);
 
-/* IA32_APIC_BASE, IA32_TSC_DEADLINE and the x2APIC's 0x800 to 0x83f. False means #GP(0). */
+/* IA32_APIC_BASE, IA32_TSC_DEADLINE, the x2APIC's 0x800 to 0x83f, and MSR_KVM_PV_EOI_EN. False
+ * means #GP(0). */
 bool lapic_msr_is_mine(u32 msr);
 MUST_CHECK bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *ret_value);
 MUST_CHECK bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value);

@@ -209,6 +209,33 @@ void lapic_send(struct lapic *from, u64 icr)
     deliver(from->bus, &message);
 }
 
+unsigned lapic_send_ipi(struct lapic *from, const struct lapic_ipi *ipi)
+{
+    struct apic_bus *bus = from->bus;
+    const struct message message = {
+        .from = from, .mode = (enum apic_mode)bits_get(ipi->icr, 8, 3), .vector = (u8)ipi->icr};
+    unsigned sent = 0;
+
+    for (unsigned word = 0; word < ARRAY_LEN(ipi->bitmaps); word++) {
+        u64 first = (u64)ipi->first + (u64)word * ipi->word_bits;
+        u64 bits = ipi->bitmaps[word] & (UINT64_MAX >> (64 - ipi->word_bits));
+        for (; bits != 0; bits &= bits - 1) {
+            u64 id = first + (unsigned)__builtin_ctzll(bits);
+            if (id >= bus->count)
+                break;
+            deliver_one(&bus->lapics[id], &message);
+            sent++;
+        }
+    }
+    return sent;
+}
+
+void apic_bus_kick(struct apic_bus *bus, u64 id)
+{
+    if (id < bus->count)
+        post_event(&bus->lapics[id], LAPIC_EVENT_KICK, 0, NULL);
+}
+
 void apic_bus_intr(void *ctx, unsigned pin, bool level)
 {
     struct apic_bus *bus = ctx;

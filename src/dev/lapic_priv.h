@@ -51,6 +51,7 @@ enum apic_mode {
     MODE_EXTINT
 };
 
+enum { MSR_APIC_EOI_FLAG = 0x4b564d04 }; /* MSR_KVM_PV_EOI_EN */
 enum { LVT_MASKED = 1 << 16, LVT_TIMER_MODE_SHIFT = 17 };
 enum apic_timer_mode { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 enum apic_svr { SVR_ENABLED = 1 << 8, SVR_NO_EOI_BROADCAST = 1 << 12 };
@@ -86,6 +87,8 @@ struct lapic {
     u32 irr[APIC_WORDS], isr[APIC_WORDS], tmr[APIC_WORDS];
     u32 esr, esr_next; /* as read, and as gathered since ESR was last written */
     u64 icr;
+    u64 eoi_msr;   /* MSR_KVM_PV_EOI_EN: where the EOI flag is; bit 0: enabled */
+    u32 eoi_armed; /* the flag was set for the highest vector of isr, and not looked at since */
     u8 tpr;
     u32 timer_initial, timer_divide;
     u64 timer_start_ns;
@@ -134,11 +137,34 @@ void lapic_lvt_raise(struct lapic *lapic, enum apic_lvt which);
 void lapic_collect(struct lapic *lapic);
 u8 lapic_priority(const struct lapic *lapic); /* PPR */
 void lapic_add_error(struct lapic *lapic, u32 error);
-void lapic_end_of_interrupt(struct lapic *lapic);
 /* lapic_regs.c: the bits that software may write of each LVT entry. */
 extern const u32 lapic_lvt_writable[LVT_COUNT];
 /* lapic.c: the LINT0 pin would interrupt this processor by an INTA cycle. */
 bool lapic_takes_extint(const struct lapic *lapic);
+
+/* The highest vector in WORDS, or -1. */
+static inline int lapic_highest(const u32 words[APIC_WORDS])
+{
+    for (int word = APIC_WORDS - 1; word >= 0; word--)
+        if (words[word])
+            return word * 32 + 31 - __builtin_clz(words[word]);
+    return -1;
+}
+
+/* lapic_eoi.c, vCPU thread. */
+void lapic_end_of_interrupt(struct lapic *lapic);
+/* VECTOR has just been taken: lets the guest end it by the flag, if it has one. */
+void lapic_eoi_arm(struct lapic *lapic, unsigned vector);
+void lapic_eoi_settle_armed(struct lapic *lapic, bool take_back);
+bool lapic_eoi_msr_write(struct lapic *lapic, u64 value);
+
+/* Before anything that depends on ISR: makes an end by the flag true. TAKE_BACK: else the guest
+ * shall use the register. */
+static inline void lapic_eoi_settle(struct lapic *lapic, bool take_back)
+{
+    if (lapic->eoi_armed)
+        lapic_eoi_settle_armed(lapic, take_back);
+}
 
 /* lapic_bus.c: sends what ICR says. */
 void lapic_send(struct lapic *from, u64 icr);

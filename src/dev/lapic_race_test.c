@@ -94,7 +94,7 @@ static void run_vcpu(struct lapic *lapic)
 static void test_no_post_is_lost(void **state)
 {
     struct vm_clock clock;
-    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, 1000000000, NULL};
+    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, 1000000000, NULL, NULL};
     pthread_t threads[POSTERS + 1];
 
     vm_clock_init(&clock);

@@ -24,6 +24,7 @@ enum { SVR_WRITABLE = 0x11ff };
 static u32 register_read(struct lapic *lapic, unsigned number)
 {
     lapic_collect(lapic);
+    lapic_eoi_settle(lapic, false);
     if (number >= REG_ISR && number < REG_ISR + APIC_WORDS)
         return lapic->isr[number - REG_ISR];
     if (number >= REG_TMR && number < REG_TMR + APIC_WORDS)
@@ -113,6 +114,7 @@ static void register_write(struct lapic *lapic, unsigned number, u32 value)
         lapic->tpr = (u8)value;
         break;
     case REG_EOI:
+        lapic_eoi_settle(lapic, true);
         lapic_end_of_interrupt(lapic);
         break;
     case REG_LDR:
@@ -174,7 +176,7 @@ void lapic_write(struct lapic *lapic, u64 offset, unsigned bytes, u64 value)
 
 bool lapic_msr_is_mine(u32 msr)
 {
-    return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
+    return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE || msr == MSR_APIC_EOI_FLAG ||
            (msr >= MSR_X2APIC && msr < MSR_X2APIC + 0x100);
 }
 
@@ -224,6 +226,10 @@ bool lapic_msr_read(struct lapic *lapic, u32 msr, u64 *ret_value)
         *ret_value = lapic_tsc_deadline_read(lapic);
         return true;
     }
+    if (msr == MSR_APIC_EOI_FLAG) {
+        *ret_value = lapic->eoi_msr;
+        return true;
+    }
     if (!lapic_is_x2apic(lapic) || number >= REG_COUNT || !x2apic_readable(number))
         return false;
     *ret_value = number == REG_ICR ? lapic->icr : register_read(lapic, number);
@@ -270,6 +276,8 @@ bool lapic_msr_write(struct lapic *lapic, u32 msr, u64 value)
         lapic_tsc_deadline_write(lapic, value);
         return true;
     }
+    if (msr == MSR_APIC_EOI_FLAG)
+        return lapic_eoi_msr_write(lapic, value);
     if (!lapic_is_x2apic(lapic) || number >= REG_COUNT)
         return false;
     u64 writable = x2apic_writable(number, &exists);

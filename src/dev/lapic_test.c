@@ -87,7 +87,7 @@ static void msi(u64 address, u32 data)
 
 static int setup(void **state)
 {
-    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL};
+    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL, NULL};
 
     bench = (struct bench){.extint = 0x77};
     vm_clock_init(&bench.clock);
@@ -393,7 +393,7 @@ static void test_x2apic(void **state)
 
 static void test_state(void **state)
 {
-    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL};
+    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL, NULL};
     struct apic_bus *bus = apic_bus_new(&bench.clock, &host, COUNT);
     struct lapic *other = apic_bus_lapic(bus, 0);
     struct state_writer first = {0}, second = {0};
@@ -422,7 +422,7 @@ static void test_state(void **state)
 /* All registers through the page that engines with an APIC of their own speak. */
 static void test_page(void **state)
 {
-    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL};
+    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, TSC_HZ, NULL, NULL};
     struct apic_bus *bus = apic_bus_new(&bench.clock, &host, COUNT);
     struct lapic *other = apic_bus_lapic(bus, 0);
     u8 page[LAPIC_PAGE_BYTES], again[LAPIC_PAGE_BYTES];

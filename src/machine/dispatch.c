@@ -11,6 +11,8 @@
 #include "dev/lapic.h"
 #include "machine/machine_priv.h"
 #include "vcpu/vcpu.h"
+#include "x86/cpuid.h"
+#include "x86/msr.h"
 #include "x86/regs.h"
 
 bool machine_has_kernel_lapic(const struct machine *machine)
@@ -56,16 +58,30 @@ static void write_mmio(struct machine *machine, struct vcpu *vcpu)
         bus_write(&machine->bus, BUS_MMIO, exit->address, exit->bytes, exit->value);
 }
 
+/* False for a paravirtual MSR that CPUID does not offer. */
+static bool msr_offered(const struct machine *machine, u32 msr)
+{
+    if (msr == X86_MSR_KVM_EOI_EN)
+        return machine->kvm_features & CPUID_KVM_PV_EOI;
+    if (msr == X86_MSR_KVM_STEAL_TIME)
+        return machine->kvm_features & CPUID_KVM_STEAL_TIME;
+    return true;
+}
+
 static void read_msr(struct machine *machine, struct vcpu *vcpu)
 {
     struct vm_exit *exit = &vcpu->exit;
     u32 msr = (u32)exit->address;
     bool ok = false;
 
-    if (lapic_msr_is_mine(msr))
+    if (!msr_offered(machine, msr))
+        ok = false;
+    else if (lapic_msr_is_mine(msr))
         ok = lapic_msr_read(lapic_of(machine, vcpu), msr, &exit->value);
     else if (kvmclock_msr_is_mine(msr))
         ok = kvmclock_msr_read(&machine->kvmclock, vcpu->index, msr, &exit->value);
+    else if (paravirt_msr_is_mine(msr))
+        ok = paravirt_msr_read(&machine->paravirt, vcpu->index, msr, &exit->value);
     exit->msr_fault = !ok;
 }
 
@@ -75,11 +91,15 @@ static void write_msr(struct machine *machine, struct vcpu *vcpu)
     u32 msr = (u32)exit->address;
     bool ok = false;
 
-    if (lapic_msr_is_mine(msr))
+    if (!msr_offered(machine, msr))
+        ok = false;
+    else if (lapic_msr_is_mine(msr))
         ok = lapic_msr_write(lapic_of(machine, vcpu), msr, exit->value);
     else if (kvmclock_msr_is_mine(msr))
         ok = kvmclock_msr_write(&machine->kvmclock, vcpu->index, vcpu->tsc_offset, msr,
                                 exit->value);
+    else if (paravirt_msr_is_mine(msr))
+        ok = paravirt_msr_write(&machine->paravirt, vcpu->index, msr, exit->value);
     exit->msr_fault = !ok;
 }
 
@@ -124,6 +144,9 @@ bool machine_dispatch(struct machine *machine, struct vcpu *vcpu)
     case EXIT_MSR_WRITE:
         write_msr(machine, vcpu);
         return true;
+    case EXIT_HYPERCALL:
+        exit->value = machine_hypercall(machine, vcpu);
+        return true;
     case EXIT_HLT:
         halt(machine, vcpu);
         return true;
@@ -154,6 +177,30 @@ int machine_cpu_set(struct machine *machine, unsigned cpu, const struct x86_stat
     return 0;
 }
 
+/* A HLT is over: others may have left it to flush its TLB. */
+static void wake_up(struct machine *machine, struct vcpu *vcpu)
+{
+    machine->cpus[vcpu->index].halted = false;
+    if (paravirt_wake(&machine->paravirt, vcpu->index))
+        vcpu->wanted |= VCPU_FLUSH_TLB;
+}
+
+/* True when a halted vCPU has something to wake up for, and is awake. */
+static bool rouse(struct machine *machine, struct vcpu *vcpu)
+{
+    const struct machine_cpu *cpu = &machine->cpus[vcpu->index];
+    struct lapic *lapic = lapic_of(machine, vcpu);
+
+    lapic_timer_poll(lapic);
+    if (cpu->nmi_only || !lapic_pending(lapic)) {
+        if (paravirt_sleep(&machine->paravirt, vcpu->index))
+            return false;
+        vcpu->wanted |= VCPU_WAKE;
+    }
+    wake_up(machine, vcpu);
+    return true;
+}
+
 /* INIT puts the processor to wait for its start. The boot processor would begin again at the reset
  * vector, where no firmware is: the machine starts over instead. */
 static void take_init(struct machine *machine, struct vcpu *vcpu)
@@ -166,6 +213,8 @@ static void take_init(struct machine *machine, struct vcpu *vcpu)
         return;
     }
     lapic_reset(lapic_of(machine, vcpu), true);
+    wake_up(machine, vcpu);
+    paravirt_cpu_reset(&machine->paravirt, vcpu->index);
     vcpu->ops->get(vcpu, &state);
     x86_state_init_sipi(&state, 0);
     state.activity = X86_WAIT_FOR_SIPI;
@@ -204,18 +253,17 @@ bool machine_enter(struct machine *machine, struct vcpu *vcpu)
             take_sipi(machine, vcpu, vector);
         if ((events & LAPIC_EVENT_NMI) && !cpu->waits_for_sipi) {
             vcpu->ops->nmi(vcpu);
-            cpu->halted = false;
+            wake_up(machine, vcpu);
         }
+        if (events & LAPIC_EVENT_KICK)
+            paravirt_kick(&machine->paravirt, vcpu->index);
     }
     if (cpu->waits_for_sipi)
         return false;
     kvmclock_follow(&machine->kvmclock, vcpu->index, vcpu->tsc_offset);
-    if (cpu->halted) {
-        lapic_timer_poll(lapic);
-        if (cpu->nmi_only || !lapic_pending(lapic))
-            return false;
-        cpu->halted = false;
-    }
+    if (cpu->halted && !rouse(machine, vcpu))
+        return false;
+    paravirt_follow(&machine->paravirt, vcpu->index);
     return true;
 }
 

@@ -44,6 +44,7 @@ void machine_clock_start(struct machine *machine)
 {
     vm_clock_start(&machine->clock);
     kvmclock_rebase(&machine->kvmclock);
+    paravirt_rebase(&machine->paravirt);
 }
 
 void machine_clock_stop(struct machine *machine)
@@ -70,6 +71,7 @@ static void reset_devices(struct machine *machine)
     for (unsigned i = 0; i < machine->config.cpu_count; i++)
         lapic_reset(apic_bus_lapic(machine->apic_bus, i), false);
     kvmclock_reset(&machine->kvmclock);
+    paravirt_reset(&machine->paravirt);
 }
 
 static int lapic_to_engine(struct machine *machine, unsigned index, struct err *err)
@@ -265,6 +267,9 @@ int machine_save(struct machine *machine, struct state_writer *writer, struct er
     mark = section_begin(writer, "kvmclock");
     state_save(writer, kvmclock_fields, &machine->kvmclock);
     section_end(writer, mark);
+    mark = section_begin(writer, "paravirt");
+    state_save(writer, paravirt_fields, &machine->paravirt);
+    section_end(writer, mark);
     mark = section_begin(writer, "pci");
     pci_bus_save(machine->pci_bus, writer);
     section_end(writer, mark);
@@ -367,6 +372,8 @@ int machine_load(struct machine *machine, struct state_reader *reader, struct er
         r = load_devices(machine, reader, err);
     if (r == 0)
         r = load_fields(reader, "kvmclock", kvmclock_fields, &machine->kvmclock, err);
+    if (r == 0)
+        r = load_fields(reader, "paravirt", paravirt_fields, &machine->paravirt, err);
     if (r == 0)
         r = section_open(reader, "pci", &body, err);
     if (r == 0)

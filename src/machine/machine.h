@@ -45,6 +45,8 @@ struct machine_host {
     void (*end)(void *ctx, enum machine_end how, unsigned status);
     /* A halted vCPU has something to do: wake its thread. Any thread. */
     void (*wake)(void *ctx, unsigned cpu);
+    /* The calling vCPU thread lets others have its processor: another vCPU has to run. */
+    void (*yield)(void *ctx);
     void *ctx; /* borrowed */
 };
 

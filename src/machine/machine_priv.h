@@ -12,6 +12,7 @@
 #include "machine/kvmclock.h"
 #include "machine/machine.h"
 #include "machine/memmap.h"
+#include "machine/paravirt.h"
 
 struct apic_bus;
 struct ioapic;
@@ -48,6 +49,8 @@ struct machine {
     struct bus bus;
     struct vm_clock clock;
     struct kvmclock kvmclock;
+    struct paravirt paravirt;
+    u32 kvm_features;          /* CPUID 0x40000001, EAX: what guests are offered */
     struct apic_bus *apic_bus; /* owned */
     struct irqchip irqchip;
     struct pic *pic; /* owned through devices[], as the two below */
@@ -63,6 +66,8 @@ struct machine {
 
 /* True when the engine keeps the local APICs: then it also wakes, starts and interrupts vCPUs. */
 bool machine_has_kernel_lapic(const struct machine *machine);
+/* hypercall.c: what VCPU's EXIT_HYPERCALL answers. */
+u64 machine_hypercall(struct machine *machine, const struct vcpu *vcpu);
 /* Puts STATE into the vCPU and notes what it will do next. */
 MUST_CHECK int machine_cpu_set(struct machine *machine, unsigned cpu, const struct x86_state *state,
                                struct err *err);

@@ -41,6 +41,7 @@
 #include "dev/virtio/rng.h"
 #include "machine/machine_priv.h"
 #include "vcpu/vcpu.h"
+#include "x86/cpuid.h"
 
 /* PCI slots: a device keeps its slot whatever else is configured. */
 enum { SLOT_RNG = 1, SLOT_CONSOLE = 2, SLOT_FIRST_NET = 3, SLOT_FIRST_DISK = 11 };
@@ -165,6 +166,7 @@ static int add_interrupt_controllers(struct machine *machine, struct err *err)
                                    .extint_ack = extint_ack,
                                    .guest_tsc = guest_tsc,
                                    .tsc_hz = clock_tsc_hz(),
+                                   .mem = &machine->mem,
                                    .ctx = machine};
     const struct irq_line intr = {.set = drive_intr, .ctx = machine};
     const struct msi_sink sink = {.deliver = deliver_msi, .ctx = machine};
@@ -389,6 +391,7 @@ struct machine *machine_build(const struct machine_config *config, struct err *e
     bus_init(&machine->bus);
     vm_clock_init(&machine->clock);
     kvmclock_init(&machine->kvmclock, &machine->mem, &machine->clock, clock_tsc_hz());
+    paravirt_init(&machine->paravirt, &machine->mem, clock_tsc_hz());
     if (build(machine, err) < 0) {
         machine_free(machine);
         return NULL;
@@ -420,9 +423,22 @@ static bool intr_pending(void *ctx)
     return pending;
 }
 
+/* The paravirtual features that the engine's CPU model shows. */
+static u32 kvm_features(const struct engine *engine)
+{
+    const struct cpuid_context context = {0};
+    struct cpuid_result leaf;
+
+    if (!engine->cpuid || !engine->cpuid->has_hypercalls)
+        return 0;
+    cpuid_lookup(engine->cpuid, CPUID_KVM_LEAF, 0, &context, &leaf);
+    return leaf.eax;
+}
+
 void machine_attach(struct machine *machine, struct vcpu *vcpu)
 {
     machine->engine = vcpu->engine;
+    machine->kvm_features = kvm_features(vcpu->engine);
     machine->cpus[vcpu->index].vcpu = vcpu;
     if (!vcpu->engine->in_kernel_lapic) {
         struct lapic *lapic = apic_bus_lapic(machine->apic_bus, vcpu->index);

@@ -56,12 +56,20 @@ struct vcpu_ops {
     int (*lapic)(struct vcpu *vcpu, u8 page[VCPU_LAPIC_BYTES], bool is_set);
 };
 
+/* What the machine asks of an engine before guest code runs on: bits of vcpu->wanted. Engines that
+ * keep the local APIC themselves are not asked. */
+enum vcpu_want {
+    VCPU_FLUSH_TLB = 1, /* forget every cached translation of guest addresses, global ones too */
+    VCPU_WAKE = 2       /* a HLT that it sleeps in is over, without an interrupt */
+};
+
 struct vcpu {
     const struct vcpu_ops *ops;
     struct engine *engine; /* borrowed */
     unsigned index;        /* also the APIC id */
     struct vm_exit exit;
     struct vcpu_irq irq;
+    u32 wanted; /* enum vcpu_want; set on the vCPU's thread between runs, cleared by the engine */
     u64 tsc_offset; /* the guest's TSC minus the host's; the engine keeps it true between runs */
 };
 

@@ -21,6 +21,12 @@
 enum { LEAF_FEATURES = 1, ECX = 2, VMX = 5, SVM = 2 };
 #define LEAF_EXTENDED_FEATURES 0x80000001u
 
+/* What the machine does for guests whose local APIC is its own. */
+enum {
+    DBT_KVM_FEATURES = CPUID_KVM_STEAL_TIME | CPUID_KVM_PV_EOI | CPUID_KVM_PV_UNHALT |
+                       CPUID_KVM_PV_TLB_FLUSH | CPUID_KVM_PV_SEND_IPI | CPUID_KVM_PV_SCHED_YIELD
+};
+
 /* "VT-x", "AMD-V", or NULL. */
 static const char *hardware_name(void)
 {
@@ -69,6 +75,7 @@ struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_
     struct cpuid_config config = {.host = host,
                                   .system_emulated = kind == ENGINE_DBT,
                                   .cpu_count = cpu_count,
+                                  .kvm_features = kind == ENGINE_DBT ? DBT_KVM_FEATURES : 0,
                                   .tsc_hz = clock_tsc_hz()};
 
     if (kind == ENGINE_KVM) {

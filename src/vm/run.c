@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,6 +107,11 @@ static void wake(void *ctx, unsigned cpu)
 
     if (__atomic_exchange_n(word, AWAKE, __ATOMIC_SEQ_CST) == ASLEEP)
         futex_wake(word);
+}
+
+static void yield(void *ctx)
+{
+    sched_yield();
 }
 
 /* Sleeps until the vCPU has something to do. Whoever makes it so first changes state, then wakes;
@@ -352,7 +358,7 @@ static int make_machine(struct vm *vm, struct err *err)
     struct machine_config machine = {.ram_bytes = config->memory_bytes,
                                      .cpu_count = config->cpu_count,
                                      .has_testdev = config->has_testdev,
-                                     .host = {.end = end, .wake = wake, .ctx = vm}};
+                                     .host = {.end = end, .wake = wake, .yield = yield, .ctx = vm}};
 
     vm->exit_status = EXIT_STATUS_HOST;
     int r = map_init(&vm->ram, config->memory_bytes, 0, err);

@@ -41,8 +41,11 @@ enum cpuid_kvm_feature {
     CPUID_KVM_PV_UNHALT = 1 << 7,
     CPUID_KVM_PV_TLB_FLUSH = 1 << 9,
     CPUID_KVM_PV_SEND_IPI = 1 << 11,
+    CPUID_KVM_PV_SCHED_YIELD = 1 << 13,
     CPUID_KVM_CLOCKSOURCE_STABLE = 1 << 24
 };
+
+#define CPUID_KVM_LEAF 0x40000001u
 
 struct cpuid_config {
     /* The host's leaves: cpuid_collect() for dbt, KVM_GET_SUPPORTED_CPUID for kvm. */
@@ -64,8 +67,9 @@ struct cpuid_model {
     struct cpuid_entry entry[CPUID_ENTRIES_MAX];
     enum cpuid_vendor vendor;
     unsigned physical_bits;
-    bool large_1g; /* 1 GiB pages */
-    u64 features;  /* bit n: enum insn_feature n is there */
+    bool large_1g;       /* 1 GiB pages */
+    bool has_hypercalls; /* the KVM signature is there, so VMCALL and VMMCALL are */
+    u64 features;        /* bit n: enum insn_feature n is there */
 };
 
 /* What of a vCPU's own state shows in CPUID. */

@@ -174,6 +174,7 @@ void cpuid_add_hypervisor(struct cpuid_model *model, const struct cpuid_config *
     entry->ebx = words[0];
     entry->ecx = words[1];
     entry->edx = words[2];
+    model->has_hypercalls = !config->hide_kvm;
     if (!config->hide_kvm) {
         entry = cpuid_add(model, 0x40000001, 0, false);
         entry->eax = CPUID_KVM_CLOCKSOURCE2 | CPUID_KVM_CLOCKSOURCE_STABLE |

@@ -140,7 +140,7 @@ static void add_lines(struct pc *pc)
 
 static void pc_start(struct pc *pc)
 {
-    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, 3000000000, pc};
+    struct apic_host host = {kick, eoi, extint_ack, guest_tsc, 3000000000, NULL, pc};
 
     memset(pc, 0, sizeof(*pc));
     pc->chr.ops = &chr_ops;

@@ -22,6 +22,7 @@
 #include "machine/fake_engine.h"
 #include "machine/machine.h"
 #include "machine/memmap.h"
+#include "x86/cpuid.h"
 
 enum { RECORD_BYTES = 16, RECORDS_MAX = 512, CPU_COUNT = 2, RAM_BYTES = 16 << 20 };
 enum { GUARD_BYTES = 1 << 16, DISK_BYTES = 1 << 20, SLOT_COUNT = 32, PENDING_MAX = 1024 };
@@ -34,12 +35,14 @@ enum kind {
     MSR_WRITE,
     RAM_WRITE,
     TURN,
+    HYPERCALL,
     KIND_COUNT
 };
 enum { QUEUE_RAM = 0x200000 };
 
 static struct {
     struct machine *machine;
+    struct cpuid_model cpuid;
     struct engine engine;
     struct vcpu *vcpus[CPU_COUNT];
     u8 *ram;
@@ -114,6 +117,10 @@ static void ignore_wake(void *ctx, unsigned cpu)
 {
 }
 
+static void ignore_yield(void *ctx)
+{
+}
+
 /* ---- the machine -------------------------------------------------------------------------------
  */
 
@@ -153,21 +160,26 @@ static void bench_open(void)
         bench.ram = whole + GUARD_BYTES;
         assert(mprotect(bench.ram, RAM_BYTES, PROT_READ | PROT_WRITE) == 0);
     }
-    struct machine_config config = {.ram_bytes = RAM_BYTES,
-                                    .ram = bench.ram,
-                                    .cpu_count = CPU_COUNT,
-                                    .console = &console,
-                                    .debug = &console,
-                                    .entropy = &entropy,
-                                    .disks = {&disk},
-                                    .disk_count = 1,
-                                    .ports = {{.name = "port", .chr = &port}},
-                                    .port_count = 1,
-                                    .has_testdev = true,
-                                    .host = {.end = ignore_end, .wake = ignore_wake}};
+    struct machine_config config = {
+        .ram_bytes = RAM_BYTES,
+        .ram = bench.ram,
+        .cpu_count = CPU_COUNT,
+        .console = &console,
+        .debug = &console,
+        .entropy = &entropy,
+        .disks = {&disk},
+        .disk_count = 1,
+        .ports = {{.name = "port", .chr = &port}},
+        .port_count = 1,
+        .has_testdev = true,
+        .host = {.end = ignore_end, .wake = ignore_wake, .yield = ignore_yield}};
     bench.machine = machine_build(&config, &err);
     assert(bench.machine);
-    bench.engine = (struct engine){.ops = &fake_engine_ops, .mem = machine_mem(bench.machine)};
+    const struct cpuid_config cpuid = {
+        .system_emulated = true, .cpu_count = CPU_COUNT, .kvm_features = UINT32_MAX};
+    cpuid_model_init(&bench.cpuid, &cpuid);
+    bench.engine = (struct engine){
+        .ops = &fake_engine_ops, .mem = machine_mem(bench.machine), .cpuid = &bench.cpuid};
     for (unsigned i = 0; i < CPU_COUNT; i++) {
         bench.vcpus[i] = fake_vcpu_new(&bench.engine, i);
         assert(bench.vcpus[i]);
@@ -234,6 +246,18 @@ static void turn(unsigned cpu, u32 what)
     }
 }
 
+/* VALUE's low word makes the bitmaps or the target, its high word the first id and the ICR. */
+static void hypercall(unsigned cpu, u32 number, unsigned bytes, u64 value)
+{
+    struct vcpu *vcpu = bench.vcpus[cpu];
+
+    vcpu->exit = (struct vm_exit){.kind = EXIT_HYPERCALL,
+                                  .bytes = bytes >= 8 ? 8 : 4,
+                                  .address = number % 16,
+                                  .args = {value, (u32)value, value >> 60, value >> 32}};
+    assert(machine_dispatch(bench.machine, vcpu));
+}
+
 static void play(const u8 *record)
 {
     unsigned cpu = record[1] >> 7;
@@ -263,6 +287,9 @@ static void play(const u8 *record)
         break;
     case RAM_WRITE:
         (void)!mem_write(machine_mem(bench.machine), QUEUE_RAM + offset % 0x4000, &value, bytes);
+        break;
+    case HYPERCALL:
+        hypercall(cpu, offset, bytes, value);
         break;
     case TURN:
     case KIND_COUNT:
@@ -377,6 +404,28 @@ static size_t seed_chipset(u8 *to)
     return at;
 }
 
+/* A guest that registers its flags, takes an interrupt, sleeps, is kicked and interrupted. */
+static size_t seed_paravirt(u8 *to)
+{
+    enum { HALT = 1, ENTER = 2, ACK = 3, CPU_1 = 0x80 };
+    size_t at = 0;
+
+    at = add(to, at, MSR_WRITE, 3, 0, 0x1b, 0xfee00d00);
+    at = add(to, at, MSR_WRITE, 3, 0, 0x80f, 0x1ff);
+    at = add(to, at, MSR_WRITE, 3, 0, 0x4b564d03, QUEUE_RAM | 1);
+    at = add(to, at, MSR_WRITE, 3, 0, 0x4b564d04, (QUEUE_RAM + 0x44) | 1);
+    at = add(to, at, HYPERCALL, 3, 0, 10, 1 | 0x77ull << 32);
+    at = add(to, at, TURN, 0, 0, ACK, 0);
+    at = add(to, at, RAM_WRITE, 0, 0, 0x44, 0);
+    at = add(to, at, TURN, 0, 0, HALT, 0);
+    at = add(to, at, TURN, 0, 0, ENTER, 0);
+    at = add(to, at, RAM_WRITE, 0, 0, 16, 3);
+    at = add(to, at, HYPERCALL, 3 | CPU_1, 0, 5, 0);
+    at = add(to, at, TURN, 0, 0, ENTER, 0);
+    at = add(to, at, HYPERCALL, 2, 0, 10, 0xf000000380000077);
+    return add(to, at, HYPERCALL, 2, 0, 11, 1);
+}
+
 size_t fuzz_seed(unsigned index, u8 to[FUZZ_INPUT_MAX_BYTES])
 {
     switch (index) {
@@ -393,6 +442,8 @@ size_t fuzz_seed(unsigned index, u8 to[FUZZ_INPUT_MAX_BYTES])
     case 8:
     case 9: /* the console's queues: input, output, control */
         return seed_virtio(to, 2, (u16)(index - 6), 0);
+    case 10:
+        return seed_paravirt(to);
     default:
         return 0;
     }

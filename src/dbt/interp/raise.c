@@ -48,21 +48,35 @@ void cpu_fail(struct cpu *cpu, const char *reason)
     leave(cpu, LEFT_EXIT);
 }
 
-u64 cpu_device_access(struct cpu *cpu, enum vm_exit_kind kind, u64 address, unsigned bytes,
-                      u64 value)
+/* The machine's answer to ASKED, an access of the instruction in progress, or the way out to it. */
+static u64 answer_of(struct cpu *cpu, const struct vm_exit *asked)
 {
     struct cpu_replay *replay = &cpu->replay;
     if (replay->next < replay->done) {
         unsigned at = replay->next++;
         if (at + 1 == replay->done && replay->msr_fault &&
-            (kind == EXIT_MSR_READ || kind == EXIT_MSR_WRITE))
+            (asked->kind == EXIT_MSR_READ || asked->kind == EXIT_MSR_WRITE))
             cpu_raise_error(cpu, X86_GP, 0);
         return replay->value[at];
     }
     if (replay->done == CPU_REPLAY_MAX)
         cpu_fail(cpu, "an instruction makes more device accesses than can be replayed");
-    cpu->exit = (struct vm_exit){
-        .kind = kind, .bytes = (u8)bytes, .address = address, .value = value};
+    cpu->exit = *asked;
     replay->waiting = true;
     cpu_exit(cpu);
+}
+
+u64 cpu_device_access(struct cpu *cpu, enum vm_exit_kind kind, u64 address, unsigned bytes,
+                      u64 value)
+{
+    struct vm_exit asked = {.kind = kind, .bytes = (u8)bytes, .address = address, .value = value};
+    return answer_of(cpu, &asked);
+}
+
+u64 cpu_hypercall(struct cpu *cpu, u64 number, const u64 args[VM_EXIT_ARGS], unsigned bytes)
+{
+    struct vm_exit asked = {.kind = EXIT_HYPERCALL, .bytes = (u8)bytes, .address = number};
+    for (unsigned i = 0; i < VM_EXIT_ARGS; i++)
+        asked.args[i] = args[i];
+    return answer_of(cpu, &asked);
 }

@@ -80,6 +80,8 @@ static u32 attend(struct cpu *cpu, u32 what)
         mmu_flush_all(cpu);
         block_cache_flush(cpu);
     }
+    if (asked & ATTENTION_TLB)
+        mmu_flush_all(cpu);
     if (asked & ATTENTION_NMI)
         cpu->nmi_pending = true;
     if (asked)

@@ -84,6 +84,83 @@ static void mmio_exits_and_resumes(void **state)
     test_run(guest, EXIT_HLT);
 }
 
+static void hypercalls_exit_and_resume(void **state)
+{
+    struct test_guest *guest = *state;
+    test_long_mode(guest);
+    /* vmcall; vmmcall */
+    test_code(guest, TEST_BYTES(0x0f, 0x01, 0xc1, 0x0f, 0x01, 0xd9));
+    guest->state.gpr[X86_RAX] = 1ull << 40 | 10;
+    guest->state.gpr[X86_RBX] = 1ull << 41 | 1;
+    guest->state.gpr[X86_RCX] = 2;
+    guest->state.gpr[X86_RDX] = 3;
+    guest->state.gpr[X86_RSI] = 4;
+    test_start(guest);
+    test_run(guest, EXIT_HYPERCALL);
+    assert_int_equal(guest->cpu.exit.address, 1ull << 40 | 10);
+    assert_int_equal(guest->cpu.exit.bytes, 8);
+    assert_int_equal(guest->cpu.exit.args[0], 1ull << 41 | 1);
+    assert_int_equal(guest->cpu.exit.args[3], 4);
+    guest->cpu.exit.value = 77;
+    test_run(guest, EXIT_HYPERCALL);
+    assert_int_equal(guest->cpu.exit.address, 77); /* the first one's answer */
+    guest->cpu.exit.value = 78;
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->state.gpr[X86_RAX], 78);
+    /* 32-bit code gives and gets 32 bits. */
+    test_protected_mode(guest);
+    test_restart(guest, TEST_CODE);
+    test_run(guest, EXIT_HYPERCALL);
+    assert_int_equal(guest->cpu.exit.address, 78);
+    assert_int_equal(guest->cpu.exit.bytes, 4);
+    assert_int_equal(guest->cpu.exit.args[0], 1);
+}
+
+static void hypercalls_of_programs_and_without_hypervisor(void **state)
+{
+    struct test_guest *guest = *state;
+    test_long_mode(guest);
+    /* vmcall; out 0x80, al: a program that may use ports */
+    test_code(guest, TEST_BYTES(0x0f, 0x01, 0xc1, 0xe6, 0x80));
+    guest->state.seg[X86_CS].attr |= 0x60;
+    guest->state.seg[X86_SS].attr |= 0x60;
+    guest->state.seg[X86_CS].selector |= 3;
+    guest->state.seg[X86_SS].selector |= 3;
+    guest->state.rflags |= 3 << 12; /* IOPL */
+    test_start(guest);
+    test_run(guest, EXIT_PORT_WRITE);
+    assert_int_equal(guest->state.gpr[X86_RAX], -1); /* EPERM */
+    test_long_mode(guest);
+    guest->cpuid.has_hypercalls = false;
+    test_restart(guest, TEST_CODE);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(test_trapped(guest), X86_UD);
+}
+
+/* ATTENTION_TLB: a page table entry changed in memory is seen from then on, and not before. */
+static void tlb_is_dropped_on_request(void **state)
+{
+    struct test_guest *guest = *state;
+    test_long_mode(guest);
+    /* mov rax, [TEST_DATA]; hlt; mov rax, [TEST_DATA]; hlt */
+    test_code(guest, TEST_BYTES(0x48, 0x8b, 0x04, 0x25, 0, 0, 2, 0, 0xf4, 0x48, 0x8b, 0x04, 0x25, 0,
+                                0, 2, 0));
+    test_put(guest, TEST_DATA, 11);
+    test_put(guest, TEST_DATA + 0x1000, 22);
+    test_start(guest);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->state.gpr[X86_RAX], 11);
+    test_put(guest, TEST_TABLES + 0x3000 + (TEST_DATA >> 12) * 8, (TEST_DATA + 0x1000) | 7);
+    guest->cpu.activity = X86_ACTIVE;
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->state.gpr[X86_RAX], 11);
+    cpu_request(&guest->cpu, ATTENTION_TLB);
+    guest->cpu.rip = TEST_CODE;
+    guest->cpu.activity = X86_ACTIVE;
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->state.gpr[X86_RAX], 22);
+}
+
 static void page_fault_is_delivered(void **state)
 {
     struct test_guest *guest = *state;
@@ -271,6 +348,9 @@ int main(void)
         TEST(long_mode_loop),
         TEST(port_exits_and_resumes),
         TEST(mmio_exits_and_resumes),
+        TEST(hypercalls_exit_and_resume),
+        TEST(hypercalls_of_programs_and_without_hypervisor),
+        TEST(tlb_is_dropped_on_request),
         TEST(page_fault_is_delivered),
         TEST(undefined_opcode_is_delivered),
         TEST(changed_code_is_seen),

@@ -6,9 +6,9 @@
  * Runs   on the vCPU's thread; see interp_priv.h for what a handler may rely on.
  */
 #include "dbt/interp/sys_ops_priv.h"
+#include "x86/cpuid.h"
 
-/* What KVM answers to a hypercall that it does not know, and to one from a program. */
-enum { HYPERCALL_ENOSYS = 1000, HYPERCALL_EPERM = 1 };
+enum { HYPERCALL_EPERM = 1 }; /* KVM's answer to a hypercall from a program */
 
 /* ---- control transfers
  * ----------------------------------------------------------------------------- */
@@ -266,10 +266,18 @@ void op_invpcid(struct cpu *cpu, const struct insn *insn)
 /* ---- hypercalls
  * ------------------------------------------------------------------------------------ */
 
-/* Every KVM hypercall is optional; each vendor's instruction is taken on both. */
+/* Each vendor's instruction is taken on both. A guest that sees no hypervisor has neither. */
 void op_vmcall(struct cpu *cpu, const struct insn *insn)
 {
-    s64 answer = cpu->cpl == 0 ? -HYPERCALL_ENOSYS : -HYPERCALL_EPERM;
+    unsigned bytes = natural_bytes(cpu);
+    u64 mask = bytes_mask(bytes);
+    const u64 args[VM_EXIT_ARGS] = {cpu->gpr[X86_RBX] & mask, cpu->gpr[X86_RCX] & mask,
+                                    cpu->gpr[X86_RDX] & mask, cpu->gpr[X86_RSI] & mask};
+    u64 answer = (u64)-HYPERCALL_EPERM;
 
-    gpr_set(cpu, X86_RAX, natural_bytes(cpu), (u64)answer);
+    if (cpu->cpuid == NULL || !cpu->cpuid->has_hypercalls)
+        cpu_raise(cpu, X86_UD);
+    if (cpu->cpl == 0)
+        answer = cpu_hypercall(cpu, cpu->gpr[X86_RAX] & mask, args, bytes);
+    gpr_set(cpu, X86_RAX, bytes, answer);
 }

@@ -68,6 +68,15 @@ static int thread_give(struct cpu *cpu)
     return r;
 }
 
+static void take_wishes(struct vcpu *vcpu, struct cpu *cpu)
+{
+    if (vcpu->wanted & VCPU_FLUSH_TLB)
+        cpu_request(cpu, ATTENTION_TLB);
+    if ((vcpu->wanted & VCPU_WAKE) && cpu->activity == X86_HALTED)
+        cpu->activity = X86_ACTIVE;
+    vcpu->wanted = 0;
+}
+
 static void dbt_run(struct vcpu *vcpu)
 {
     struct cpu *cpu = cpu_of(vcpu);
@@ -83,6 +92,8 @@ static void dbt_run(struct vcpu *vcpu)
     cpu->irq.tpr = vcpu->irq.tpr;
     cpu->exit.value = vcpu->exit.value;
     cpu->exit.msr_fault = vcpu->exit.msr_fault;
+    if (unlikely(vcpu->wanted))
+        take_wishes(vcpu, cpu);
     cpu_run(cpu);
     vcpu->exit = cpu->exit;
     vcpu->tsc_offset = cpu->tsc_offset;

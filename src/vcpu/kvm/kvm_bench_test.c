@@ -50,7 +50,8 @@ static void attach(unsigned index)
 static int setup_lapic(enum kvm_lapic lapic)
 {
     static struct cpuid_entry host[CPUID_HOST_MAX];
-    struct apic_host apic_host = {kick, eoi, extint_ack, bench_guest_tsc, clock_tsc_hz(), NULL};
+    struct apic_host apic_host = {kick,           eoi,  extint_ack, bench_guest_tsc,
+                                  clock_tsc_hz(), NULL, NULL};
     struct err err = {0};
 
     memset(&bench, 0, sizeof(bench));
