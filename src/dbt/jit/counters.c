@@ -15,7 +15,7 @@
 
 static const char *const exit_names[EXIT_KIND_COUNT] = {
     "kicked",    "port_read", "port_write", "mmio_read", "mmio_write", "msr_read",
-    "msr_write", "hlt",       "eoi",        "shutdown",  "failed"};
+    "msr_write", "hypercall", "hlt",        "eoi",       "shutdown",   "failed"};
 
 struct named {
     const char *name;
