@@ -32,10 +32,10 @@ class Row:
         return statistics.median(values) / UNITS[self.unit] if values else math.nan
 
     def slower(self):
-        return self.median('ours') / self.median('native')
+        return math.nan if self.unit == 'x' else self.median('ours') / self.median('native')
 
     def faster(self):
-        return self.median('tcg') / self.median('ours')
+        return math.nan if self.unit == 'x' else self.median('tcg') / self.median('ours')
 
     def is_empty(self):
         return not any(self.samples.values()) and not self.failures
@@ -61,6 +61,10 @@ def make_rows():
                                  ('pipe', 4.0))]
     rows += [Row(name, 'jobs', 'shell', 'ms', tcg_least=5.0)
              for name in ('sh-forks', 'hackbench', 'apt-install')]
+    rows += [Row('scaling', 'scaling', 'scaling', 'x', ours_least=1.8),
+             Row('debian-shell', 'console', 'boot', 's', tcg_least=2.5),
+             Row('translation', 'boot', 'translator', 'us', ours_most=0.15),
+             Row('code-cache', 'cache', 'translator', 'x', ours_most=1.3)]
     return rows
 
 

@@ -83,7 +83,8 @@ class System:
         self.jobs.mkdir()
         for name in ('work.sh', 'python.py', 'perl.pl', 'sqlite.sql'):
             shutil.copy(HERE / 'jobs' / name, self.jobs)
-        shutil.copy(BUILD / 'tests' / 'bench' / 'jobs', self.jobs)
+        for name in ('jobs', 'micro'):
+            shutil.copy(BUILD / 'tests' / 'bench' / name, self.jobs)
         sh('gcc', '-E', '-P', '-D_GNU_SOURCE', HERE / 'jobs' / 'compile.c', '-o', self.jobs / 'compile.i')
         sh('openssl', 'genrsa', '-out', self.jobs / 'rsa.pem', '2048', stderr=subprocess.DEVNULL)
         for name in ('root', 'dev', 'proc', 'sys'):
@@ -120,8 +121,9 @@ class System:
                        '1G', [self.image / 'disk.raw', self.jobs_disk])
 
     def shell_machine(self, cpus):
+        """As it comes, with systemd and a network, to a prompt on the serial console."""
         return Machine(self.image / 'vmlinuz', self.image / 'initrd.img', SHELL_APPEND, cpus, '1G',
-                       [self.image / 'disk.raw'])
+                       [self.image / 'disk.raw'], 'user')
 
     def native(self, words):
         """WORDS (starting in the jobs' folder) in the image's own tree; without the right to a name
@@ -139,22 +141,24 @@ class System:
 class Machine:
     """One guest, and how each engine starts it."""
 
-    def __init__(self, kernel, initrd, append, cpus, memory, disks=()):
+    def __init__(self, kernel, initrd, append, cpus, memory, disks=(), net='none'):
         self.kernel, self.initrd, self.append = str(kernel), str(initrd), append
-        self.cpus, self.memory, self.disks = str(cpus), memory, [str(d) for d in disks]
+        self.cpus, self.memory, self.net = str(cpus), memory, net
+        self.disks = [str(d) for d in disks]
 
     def ours(self, *more):
         words = [str(BUILD / 'atoll'), 'run', '--engine', 'dbt', '--kernel', self.kernel, '--initrd',
                  self.initrd, '--append', self.append, '--memory', self.memory, '--cpus', self.cpus,
-                 '--net', 'none', *more]
+                 '--net', self.net, *more]
         for disk in self.disks:
             words += ['--disk', disk + ',snapshot']
         return words
 
     def tcg(self):
+        net = 'user,model=virtio-net-pci' if self.net == 'user' else self.net
         words = ['qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max', '-m', self.memory, '-smp', self.cpus,
-                 '-nographic', '-no-reboot', '-nic', 'none', '-kernel', self.kernel, '-initrd',
-                 self.initrd, '-append', self.append]
+                 '-nographic', '-no-reboot', '-nic', net, '-global', 'virtio-net-pci.romfile=',
+                 '-kernel', self.kernel, '-initrd', self.initrd, '-append', self.append]
         for disk in self.disks:
             words += ['-drive', f'file={disk},format=raw,if=virtio,snapshot=on']
         return words

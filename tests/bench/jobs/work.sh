@@ -17,6 +17,18 @@ now_ns() {
     date +%s%N
 }
 
+# Nanoseconds that four processes take together on these processors.
+four_times() {
+    start=$(now_ns)
+    for task in 1 2 3 4; do
+        taskset -c "$1" "$here/micro" --work 1500 >/tmp/work.$task &
+    done
+    wait
+    end=$(now_ns)
+    cmp /tmp/work.1 /tmp/work.4
+    echo $((end - start))
+}
+
 case "$*" in
 python) python3 -I -S "$here/python.py" ;;
 perl) perl "$here/perl.pl" ;;
@@ -52,6 +64,19 @@ apt-install)
     apt-get install -q -y -o APT::Sandbox::User=root "$here/atoll-bench.deb" >/tmp/apt.log 2>&1 ||
         cat /tmp/apt.log
     atoll-bench
+    ;;
+scaling)
+    # Four times the same work, all on one processor and then on both.
+    one=$(four_times 0)
+    two=$(four_times 0,1)
+    cat /tmp/work.2
+    awk "BEGIN {print \"NS scaling\", $one / $two}"
+    ;;
+footprint)
+    # Much code, little of it for long: a compiler, two interpreters, a database.
+    for name in gcc python perl sqlite; do
+        sh "$0" $name
+    done
     ;;
 'before '*) ;;
 *)

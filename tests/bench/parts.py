@@ -1,0 +1,192 @@
+"""The parts of make bench: each runs its rows once for everybody, and adds what was measured."""
+import os
+import select
+import subprocess
+import sys
+import time
+
+import stage
+
+GUEST_SECONDS, SHELL_SECONDS, BOOT_SECONDS = 400, 120, 60
+ORDER = ('native', 'ours', 'tcg')
+CACHE_BYTES, CACHE_UNLIMITED = '32M', '1G'
+PROMPT, ASKED, ANSWER = b'root@debian', b'echo $((6*7))ready\n', b'42ready'
+
+
+def run_lines(words, seconds, last='DONE', **more):
+    """Runs WORDS; yields (seconds since the start, line) until LAST, the end, or too much time."""
+    start = time.monotonic()
+    buffer = b''
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, **more) as process:
+        try:
+            while True:
+                left = start + seconds - time.monotonic()
+                if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                    yield time.monotonic() - start, f'no end within {seconds} s'
+                    return
+                data = os.read(process.stdout.fileno(), 65536)
+                now = time.monotonic() - start
+                *lines, buffer = (buffer + data).split(b'\n')
+                for line in lines:
+                    text = line.decode(errors='replace').strip()
+                    yield now, text
+                    if last is not None and text.endswith(last):
+                        end_orderly(process)
+                        return
+                if not data:
+                    return
+        finally:
+            process.kill()
+
+
+def end_orderly(process):
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def take_results(run, who, names, words, **more):
+    """Runs WORDS and adds the RESULT lines of the rows in NAMES; a row without one failed."""
+    missing, tail = set(names), []
+    for _, line in run_lines(words, GUEST_SECONDS, **more):
+        tail = (tail + [line])[-12:]
+        at = line.find('RESULT ')
+        parts = line[at:].split()
+        if at >= 0 and len(parts) == 5 and parts[1] in missing:
+            row = run.rows[parts[1]]
+            row.add(who, float(parts[3]), None if row.group == 'system' else parts[4])
+            missing.remove(parts[1])
+    for name in missing:
+        run.rows[name].failures.append(f'no result under {who}')
+    if missing:
+        print(f'{who}: nothing for {", ".join(sorted(missing))}; the last lines:\n  '
+              + '\n  '.join(tail), file=sys.stderr)
+
+
+def read_counters(path):
+    """What atoll run --debug-stats wrote, summed over all vCPUs; empty when it wrote nothing."""
+    values = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            _, name, value = line.split()
+            values[name] = values.get(name, 0) + int(value)
+        path.unlink()
+    return values
+
+
+def take_translation(run, values):
+    """What translating an instruction took."""
+    if values.get('jit.insns'):
+        seconds = values['jit.translate_tsc'] / values['tsc_hz']
+        run.rows['translation'].add('ours', seconds * 1e9 / values['jit.insns'])
+    else:
+        run.rows['translation'].failures.append('no counters were written')
+
+
+def part_boot(run, names):
+    """The kernel to its init, and what the translation of its code took."""
+    machine = run.stage(stage.Tiny).machine('micro.boot')
+    stats = run.work / 'stats'
+    for who, words in (('ours', machine.ours('--debug-stats', str(stats))), ('tcg', machine.tcg())):
+        ready = [now for now, line in run_lines(words, BOOT_SECONDS) if line.endswith('READY')]
+        if ready:
+            run.rows['kernel-boot'].add(who, ready[0] * 1e9)
+        else:
+            run.rows['kernel-boot'].failures.append(f'{who}: the guest did not start')
+    if 'translation' in names:
+        take_translation(run, read_counters(stats))
+
+
+def part_micro(run, names):
+    tiny = run.stage(stage.Tiny)
+    only = ','.join(names)
+    machine = tiny.machine(f'micro.ms={run.options.ms} micro.only={only}')
+    commands = {'native': [str(tiny.micro), '--ms', str(run.options.ms), '--only', only],
+                'ours': machine.ours(), 'tcg': machine.tcg()}
+    for who in ORDER:
+        take_results(run, who, names, commands[who])
+
+
+def pin_to_one():
+    """As many processors as the guest has."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def run_jobs(run, names, rounds, cpus):
+    system = run.stage(stage.System)
+    only = ','.join(names)
+    machine = system.machine(f'jobs.rounds={rounds} jobs.names={only}', cpus)
+    native = [n for n in names if n != 'apt-install']
+    words, folder = system.native(['./jobs', '--rounds', str(rounds), ','.join(native)])
+    if native:
+        take_results(run, 'native', native, words, cwd=folder,
+                     preexec_fn=pin_to_one if cpus == 1 else None)
+    take_results(run, 'ours', names, machine.ours())
+    take_results(run, 'tcg', names, machine.tcg())
+
+
+def part_jobs(run, names):
+    run_jobs(run, names, run.options.job_rounds, 1)
+
+
+def part_scaling(run, names):
+    run_jobs(run, names, 1, 2)
+
+
+def seconds_to_shell(words):
+    """From the start of a machine until its console's shell has run a command; None: it did not."""
+    start = time.monotonic()
+    seen, asked = b'', False
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process:
+        try:
+            while ANSWER not in seen:
+                left = start + SHELL_SECONDS - time.monotonic()
+                if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                    return None
+                data = os.read(process.stdout.fileno(), 65536)
+                if not data:
+                    return None
+                seen += data
+                if PROMPT in seen and not asked:
+                    os.write(process.stdin.fileno(), ASKED)
+                    asked = True
+            return time.monotonic() - start
+        finally:
+            process.kill()
+
+
+def part_shell(run, names):
+    machine = run.stage(stage.System).shell_machine(2)
+    for who, words in (('ours', machine.ours()), ('tcg', machine.tcg())):
+        seconds = seconds_to_shell(words)
+        if seconds is None:
+            run.rows[names[0]].failures.append(f'{who}: no shell within {SHELL_SECONDS} s')
+        else:
+            run.rows[names[0]].add(who, seconds * 1e9)
+
+
+def part_cache(run, names):
+    """The same work with little room for code and with as much as it wants; the row is the ratio."""
+    machine = run.stage(stage.System).machine('jobs.rounds=1 jobs.names=footprint')
+    row, stats, took, room = run.rows[names[0]], run.work / 'stats', {}, {}
+    for size in (CACHE_BYTES, CACHE_UNLIMITED):
+        for _, line in run_lines(machine.ours('--debug-stats', str(stats)), GUEST_SECONDS,
+                                 env={**os.environ, 'ATOLL_CODE_CACHE': size}):
+            parts = line.split()
+            if parts[:2] == ['RESULT', 'footprint']:
+                took[size] = float(parts[3])
+                row.checks.setdefault(parts[4], set()).add(size)
+        room[size] = read_counters(stats).get('jit.code_bytes_room', 0)
+    if len(took) < 2:
+        row.failures.append('no result')
+    elif not 0 < room[CACHE_BYTES] < room[CACHE_UNLIMITED]:
+        row.failures.append(f'ATOLL_CODE_CACHE did not set the room for code: {room}')
+    else:
+        row.add('ours', took[CACHE_BYTES] / took[CACHE_UNLIMITED])
+
+
+PARTS = {'boot': part_boot, 'micro': part_micro, 'jobs': part_jobs, 'console': part_shell,
+         'scaling': part_scaling, 'cache': part_cache}
