@@ -142,11 +142,6 @@ static void check(struct draft *draft, const struct draft_insn *one, const struc
     emit_alu_mem(out, ALU_SUB, T0, &tag);
     emit_alu_imm(out, ALU_CMP, true, T0, (s32)(4096 - access->bytes));
     slow(draft, one, emit_jcc(out, COND_A, NULL));
-    if (access->aligned) {
-        emit_op_reg(out, 0xf7, false, 0, T0); /* test r8d, bytes - 1 */
-        emit_u32(out, access->bytes - 1);
-        slow(draft, one, emit_jcc(out, COND_NE, NULL));
-    }
     emit_op_mem(out, 0x8b, true, T1, &host);
     *ret_mem = (struct host_mem){T0, T1, 0, 0};
 }
@@ -213,8 +208,7 @@ void draft_access(struct draft *draft, const struct draft_insn *one, const struc
     if (access->keep_flags)
         check_keeping_flags(draft, one, access, ret_mem);
     else if (is_constant(&access->ea) && !(draft->relative && access->ea.base == INSN_RIP) &&
-             access->ea.segment != X86_FS && access->ea.segment != X86_GS && in_page &&
-             (!access->aligned || address % access->bytes == 0))
+             access->ea.segment != X86_FS && access->ea.segment != X86_GS && in_page)
         check_constant(draft, one, access, ret_mem);
     else if (!draft_line(draft, one, access, ret_mem))
         check(draft, one, access, ret_mem);

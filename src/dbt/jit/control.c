@@ -144,7 +144,7 @@ static void push_return_address(struct draft *draft, const struct draft_insn *on
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
     s32 bytes = (s32)draft->code_bytes;
-    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, false, keep_flags};
+    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, keep_flags};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     u64 rip = insn_next_rip(draft, one);
     draft_access(draft, one, &access, &mem);
@@ -172,7 +172,7 @@ static void read_target(struct draft *draft, const struct draft_insn *one)
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     if (insn->has_memory) {
-        struct access access = {ea_of(insn), draft->code_bytes, false, false, true};
+        struct access access = {ea_of(insn), draft->code_bytes, false, true};
         struct host_mem mem;
         draft_access(draft, one, &access, &mem);
         emit_op_mem(out, 0x8b, draft->code_bytes == 8, T0, &mem);
@@ -201,7 +201,7 @@ static void do_ret(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false, true};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, true};
     struct host_mem mem;
     s32 more = one->insn.imm_offset < one->insn.length ? (s32)one->insn.imm : 0;
     struct host_mem above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes + more);

@@ -78,7 +78,7 @@ bool draft_unchanged(const struct draft *draft);
 
 /* access.c: makes the memory operand at EA (guest register numbers) accessible for WRITE or only
  * read. Afterwards *ret_mem is a host operand for BYTES: [T0 + T1 + disp]; scratch registers
- * otherwise lost. With KEEP_FLAGS host flags stay. ALIGNED demands alignment to BYTES. */
+ * otherwise lost. With KEEP_FLAGS host flags stay. */
 struct guest_ea {
     u8 base, index, scale; /* GPR, INSN_RIP, INSN_NO_REG */
     u8 segment;
@@ -88,7 +88,7 @@ struct guest_ea {
 struct access {
     struct guest_ea ea;
     unsigned bytes;
-    bool write, aligned, keep_flags;
+    bool write, keep_flags;
 };
 struct guest_ea ea_of(const struct insn *insn);
 struct guest_ea ea_stack(const struct draft *draft, s64 disp);

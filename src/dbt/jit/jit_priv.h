@@ -161,11 +161,11 @@ struct jit {
     u64 slot_age; /* counts what makes slots stale besides changed mappings */
     struct jit_trap_site *traps;
     u32 trap_count;
-    u32 code_log_seen;                 /* how much of the group's log of overwritten code */
-    u64 fetch_epoch_seen[2];           /* of the lower and the upper half of the address space */
-    bool low_kernel_code; /* code of the lower half was translated for kernel privilege */
-    bool high_user_code;  /* relative code was run in the upper half: its guards are of the lower */
-    bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
+    u32 code_log_seen;       /* how much of the group's log of overwritten code */
+    u64 fetch_epoch_seen[2]; /* of the lower and the upper half of the address space */
+    bool low_kernel_code;    /* code of the lower half was translated for kernel privilege */
+    bool high_user_code; /* relative code was run in the upper half: its guards are of the lower */
+    bool stacks_reset;   /* the return stacks were emptied: do not go back to code */
     u64 flush_count;
     const struct jit_tracer *tracer; /* borrowed; NULL: nobody wants to see */
     u64 *runs;                       /* owned: entries by block, with a tracer only */

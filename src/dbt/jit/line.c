@@ -103,11 +103,6 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
         cold->line = line_at(draft, line, 0);
         cold->write = access->write;
     }
-    if (access->aligned) {
-        emit_op_reg(out, 0xf7, false, 0, T0); /* test r8d, bytes - 1 */
-        emit_u32(out, access->bytes - 1);
-        missed(draft, one, emit_jcc(out, COND_NE, NULL));
-    }
     s32 delta = line_at(draft, line, offsetof(struct cpu_line, delta));
     if (plain) {
         emit_load(out, T1, STATE, delta);

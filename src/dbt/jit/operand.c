@@ -223,7 +223,8 @@ static void fill_fields(const struct insn *insn, const struct gpr_use *uses, int
     }
 }
 
-/* Whether a memory operand that is not aligned to its size raises #GP. */
+/* Whether a memory operand that is not aligned to its size raises #GP: here as there, because a
+ * page offset is the same in the guest and in the host. */
 static bool needs_alignment(const struct insn *insn)
 {
     return insn->has_memory && ((insn->desc->attr & ATTR_ALIGNED) != 0 ||
@@ -232,7 +233,8 @@ static bool needs_alignment(const struct insn *insn)
 
 static bool can_trap(const struct insn *insn)
 {
-    return insn->op == OP_DIV || insn->op == OP_IDIV || insn->desc->class != CLASS_INTEGER;
+    return insn->op == OP_DIV || insn->op == OP_IDIV || insn->desc->class != CLASS_INTEGER ||
+           needs_alignment(insn);
 }
 
 static void note_trap(struct draft *draft, const struct draft_insn *one)
@@ -253,16 +255,15 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     struct encoding encoding = {.has_memory = insn->has_memory};
     struct gpr_use uses[2] = {{0}};
     u32 live = one->live_before;
-    bool aligned = needs_alignment(insn);
     int count = slot_uses(insn, uses, insn->has_memory ? 1 : 2);
     unsigned scratch = insn->has_memory ? T1 : T0;
     u8 *start = out->at;
-    if (count < 0 || (aligned && live))
+    if (count < 0)
         return false;
     fill_fields(insn, uses, count, scratch, &encoding);
     if (insn->has_memory) {
         struct access access = {ea_of(insn), insn_memory_bytes(insn),
-                                (insn_memory_access(insn) & ACCESS_W) != 0, aligned, live != 0};
+                                (insn_memory_access(insn) & ACCESS_W) != 0, live != 0};
         unsigned colds = draft->cold_count;
         draft_access(draft, one, &access, &encoding.mem);
         if (count > 0)

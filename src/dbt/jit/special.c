@@ -58,8 +58,7 @@ static void do_lea(struct draft *draft, const struct draft_insn *one)
 /* The memory operand, a word of the stack's size, into cpu->jit_target. */
 static void read_word(struct draft *draft, const struct draft_insn *one)
 {
-    struct access access = {ea_of(&one->insn), draft->code_bytes, false, false,
-                            one->live_before != 0};
+    struct access access = {ea_of(&one->insn), draft->code_bytes, false, one->live_before != 0};
     struct host_mem mem;
     draft_access(draft, one, &access, &mem);
     emit_op_mem(&draft->out, 0x8b, draft->code_bytes == 8, T0, &mem);
@@ -72,7 +71,7 @@ static void do_push(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
     s32 bytes = (s32)draft->code_bytes;
-    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, false,
+    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true,
                             one->live_before != 0};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     if (insn->has_memory)
@@ -101,8 +100,7 @@ static void do_pop(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     unsigned gpr = insn->desc->operand[0].kind == OPERAND_Z ? insn->reg : insn->rm;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false,
-                            one->live_before != 0};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, one->live_before != 0};
     struct host_mem mem, above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes);
     draft_access(draft, one, &access, &mem);
     unsigned to = in_slot(gpr) ? T0 : host_gpr(gpr);
@@ -116,8 +114,7 @@ static void do_leave(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false,
-                            one->live_before != 0};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, one->live_before != 0};
     struct host_mem mem, above = host_mem_base(RBP, (s32)draft->code_bytes);
     access.ea.base = X86_RBP;
     draft_access(draft, one, &access, &mem);
@@ -132,7 +129,7 @@ static void do_moffs(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     bool store = insn->desc->operand[0].kind == OPERAND_O;
     unsigned bytes = insn_operand_bytes(insn, store ? 0 : 1);
-    struct access access = {ea_of(insn), bytes, store, false, one->live_before != 0};
+    struct access access = {ea_of(insn), bytes, store, one->live_before != 0};
     struct host_mem mem;
     access.ea.base = access.ea.index = INSN_NO_REG;
     draft_access(draft, one, &access, &mem);

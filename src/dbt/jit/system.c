@@ -218,7 +218,7 @@ static void do_base(struct draft *draft, const struct draft_insn *one)
 static void do_pushf(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(draft, -8), 8, true, false, true};
+    struct access access = {ea_stack(draft, -8), 8, true, true};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -8);
     struct host_mem spill = host_mem_base(STATE, STATE_AT(jit_target));
     if (live_after(draft, one)) {
@@ -243,7 +243,7 @@ static void do_pushf(struct draft *draft, const struct draft_insn *one)
 static void do_popf(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(draft, 0), 8, false, false, false};
+    struct access access = {ea_stack(draft, 0), 8, false, false};
     struct host_mem mem, above = host_mem_base(GUEST_RSP, 8);
     struct host_mem rflags = host_mem_base(STATE, STATE_AT(rflags));
     u32 same = X86_TF | X86_DF | X86_NT | X86_AC | X86_ID;
