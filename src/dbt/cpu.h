@@ -109,12 +109,13 @@ struct cpu_replay {
 /* What other threads ask of a vCPU: bits of cpu->attention, set by cpu_request, and looked at
  * between blocks of guest code. */
 enum cpu_attention {
-    ATTENTION_EXIT = 1,  /* leave the run loop with EXIT_KICKED */
-    ATTENTION_NMI = 2,   /* an NMI came */
-    ATTENTION_FLUSH = 4, /* drop the TLB and all decoded blocks */
-    ATTENTION_PAUSE = 8, /* another vCPU needs all others to stand still (cpu_group_pause) */
-    ATTENTION_CODE = 16, /* decoded code was overwritten: see cpu_group.code_log */
-    ATTENTION_TLB = 32   /* drop the TLB */
+    ATTENTION_EXIT = 1,      /* leave the run loop with EXIT_KICKED */
+    ATTENTION_NMI = 2,       /* an NMI came */
+    ATTENTION_FLUSH = 4,     /* drop the TLB and all decoded blocks */
+    ATTENTION_PAUSE = 8,     /* another vCPU needs all others to stand still (cpu_group_pause) */
+    ATTENTION_CODE = 16,     /* decoded code was overwritten: see cpu_group.code_log */
+    ATTENTION_TLB = 32,      /* drop the TLB */
+    ATTENTION_NMI_AGAIN = 64 /* a second NMI came before the first was seen */
 };
 
 /* What translated code reaches with a displacement from the state register; see jit/. */
@@ -192,7 +193,7 @@ struct cpu {
     u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
     u64 jit_return_stacks[PRIVILEGE_COUNT]; /* of each privilege, while not in use */
     u32 jit_stack_modes[PRIVILEGE_COUNT];   /* the mode of the code whose return sites it holds */
-    u32 irq_wanted; /* an interrupt was pending when IF was clear; 0 or 1 */
+    u32 irq_wanted;                         /* an interrupt was pending when IF was clear; 0 or 1 */
     u64 jit_delta; /* how far from its home the relative code runs that runs now (jit/) */
     u32 jit_mode;  /* jit_mode() of what runs now: entries by address check it */
     u32 special;   /* enum cpu_special */
@@ -222,7 +223,9 @@ struct cpu {
     u64 dr[8];
     struct x86_msrs msr;
     u64 tsc_offset; /* guest TSC = host TSC + offset */
-    bool nmi_pending, nmi_blocked;
+    /* Two NMIs can wait where none is in service: the first would have been taken, and only the
+     * second latched, had the processor been faster. */
+    bool nmi_pending, nmi_again, nmi_blocked;
     u32 activity; /* enum x86_activity */
 
     /* DR6 bits of the debug trap that follows the instruction in progress (data breakpoints, task
@@ -267,8 +270,8 @@ struct cpu {
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */
     struct cpu_line lines[PRIVILEGE_COUNT][CPU_LINES] __attribute__((aligned(64)));
-    u64 jit_save[3];  /* jit/: registers of a stub that fills a line */
-    u32 jit_fills;    /* counts down fills of lines until jit/ looks why there are so many */
+    u64 jit_save[3]; /* jit/: registers of a stub that fills a line */
+    u32 jit_fills;   /* counts down fills of lines until jit/ looks why there are so many */
     struct cpu_tlb tlb;
     struct cpu_jit_tables jit_tables;
 };

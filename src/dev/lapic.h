@@ -26,7 +26,8 @@ enum lapic_event {
     LAPIC_EVENT_INIT = 1, /* reset to wait-for-SIPI */
     LAPIC_EVENT_SIPI = 2, /* start at the vector's page, if waiting for it */
     LAPIC_EVENT_NMI = 4,
-    LAPIC_EVENT_KICK = 8 /* another vCPU ends this one's HLT by a hypercall */
+    LAPIC_EVENT_KICK = 8,      /* another vCPU ends this one's HLT by a hypercall */
+    LAPIC_EVENT_NMI_AGAIN = 16 /* a second one came before the first was taken */
 };
 
 enum { LAPIC_MMIO_BYTES = 4096, LAPIC_PAGE_BYTES = 1024 };

@@ -66,9 +66,11 @@ static void post_event(struct lapic *lapic, enum lapic_event event, u8 vector,
 
     do {
         if (event == LAPIC_EVENT_INIT)
-            new = (old & LAPIC_EVENT_NMI) | LAPIC_EVENT_INIT;
+            new = (old & (LAPIC_EVENT_NMI | LAPIC_EVENT_NMI_AGAIN)) | LAPIC_EVENT_INIT;
         else if (event == LAPIC_EVENT_SIPI)
             new = (old & 0xff) | LAPIC_EVENT_SIPI | (u32)vector << 8;
+        else if (event == LAPIC_EVENT_NMI && (old & LAPIC_EVENT_NMI))
+            new = old | LAPIC_EVENT_NMI_AGAIN;
         else
             new = old | event;
     } while (!__atomic_compare_exchange_n(&lapic->events, &old, new, true, __ATOMIC_RELEASE,

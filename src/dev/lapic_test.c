@@ -244,6 +244,13 @@ static void test_events(void **state)
     put(0, ICR, 0xc4400); /* NMI to all others */
     assert_int_equal(lapic_events_take(bench.lapics[0], &vector), 0);
     assert_int_equal(lapic_events_take(bench.lapics[3], &vector), LAPIC_EVENT_NMI);
+    put(0, ICR, 0xc4400);
+    put(0, ICR, 0xc4400);
+    put(0, ICR, 0xc4400); /* the third is one with the second */
+    assert_int_equal(lapic_events_take(bench.lapics[3], &vector),
+                     LAPIC_EVENT_NMI | LAPIC_EVENT_NMI_AGAIN);
+    assert_int_equal(lapic_events_take(bench.lapics[3], &vector), 0);
+    assert_true(lapic_events_take(bench.lapics[2], &vector) & LAPIC_EVENT_NMI);
     put(2, LINT1, 0x400);
     apic_bus_nmi(bench.bus, 0, true);
     assert_int_equal(lapic_events_take(bench.lapics[3], &vector), 0);

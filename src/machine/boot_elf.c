@@ -107,8 +107,14 @@ static int load_segment(const struct boot_request *request, const struct boot_el
                      segment->memory_bytes - segment->file_bytes, err);
 }
 
-int boot_elf_load(const struct boot_request *request, const struct boot_elf *elf, gpa_t *ret_end,
-                  struct err *err)
+static bool is_in_low(const struct boot_elf_segment *segment)
+{
+    return segment->paddr >= BOOT_LOW_BEGIN && segment->paddr < BOOT_LOW_END &&
+           segment->memory_bytes <= BOOT_LOW_END - segment->paddr;
+}
+
+int boot_elf_load(const struct boot_request *request, const struct boot_elf *elf, bool low,
+                  gpa_t *ret_end, struct err *err)
 {
     u64 low_bytes = request->map->low_bytes, total_bytes = 0;
     gpa_t end = 0;
@@ -117,9 +123,11 @@ int boot_elf_load(const struct boot_request *request, const struct boot_elf *elf
         const struct boot_elf_segment *segment = &elf->segments[i];
         if (segment->type != BOOT_ELF_LOAD || segment->memory_bytes == 0)
             continue;
-        if (segment->paddr < BOOT_KERNEL_MIN)
-            return err_set(err, -ENOEXEC, "the kernel wants to be loaded at 0x%lx, below 1 MiB",
-                           (unsigned long)segment->paddr);
+        if (segment->paddr < BOOT_KERNEL_MIN && !(low && is_in_low(segment)))
+            return err_set(err, -ENOEXEC,
+                           "the kernel wants to be loaded at 0x%lx, below 1 MiB, where %s",
+                           (unsigned long)segment->paddr,
+                           low ? "only 0x4000 to 0x1ffff are free" : "boot data is");
         /* The sum bounds the work that a file with many overlapping segments could ask for. */
         if (segment->paddr > low_bytes || segment->memory_bytes > low_bytes - segment->paddr ||
             segment->memory_bytes > low_bytes - total_bytes)

@@ -53,10 +53,10 @@ bool boot_multiboot_flags(const struct boot_blob *kernel, u32 *ret_flags)
     return false;
 }
 
-/* The module goes right behind the kernel. */
+/* The module goes right behind the kernel, or to 1 MiB. */
 static int load_module(const struct boot_request *request, gpa_t kernel_end, struct err *err)
 {
-    gpa_t gpa = align_up(kernel_end, 4096);
+    gpa_t gpa = align_up(max_u64(kernel_end, BOOT_KERNEL_MIN), 4096);
     u64 bytes = request->initrd.bytes, low_bytes = request->map->low_bytes;
     u8 module[MODULE_BYTES] = {0};
 
@@ -131,7 +131,7 @@ int boot_multiboot_load(const struct boot_request *request, const struct boot_el
     if (elf->entry > UINT32_MAX)
         return err_set(err, -ENOEXEC, "the kernel's Multiboot entry 0x%lx is above 4 GiB",
                        (unsigned long)elf->entry);
-    int r = boot_elf_load(request, elf, &kernel_end, err);
+    int r = boot_elf_load(request, elf, true, &kernel_end, err);
     if (r == 0 && request->initrd.bytes > 0)
         r = load_module(request, kernel_end, err);
     if (r == 0)

@@ -15,6 +15,9 @@
 #define BOOT_COMMAND_LINE 0x20000ull
 #define BOOT_COMMAND_LINE_MAX 0x40000ull /* closing NUL included */
 #define BOOT_KERNEL_MIN 0x100000ull      /* kernels are loaded at 1 MiB or above */
+/* What Multiboot kernels may have of low memory: between the lists and the command line. */
+#define BOOT_LOW_BEGIN 0x4000ull
+#define BOOT_LOW_END BOOT_COMMAND_LINE
 
 /* Copies to guest memory; says WHAT did not fit on failure. */
 MUST_CHECK int boot_write(const struct boot_request *request, gpa_t gpa, const void *from,
@@ -54,9 +57,10 @@ bool boot_is_elf(const struct boot_blob *blob);
 /* Reads and checks the program headers of an x86 executable. */
 MUST_CHECK int boot_elf_parse(const struct boot_blob *blob, struct boot_elf *ret_elf,
                               struct err *err);
-/* Copies the loadable segments; *RET_END is the first address above them. */
+/* Copies the loadable segments; *RET_END is the first address above them. LOW: they may lie in
+ * BOOT_LOW_BEGIN to BOOT_LOW_END as well. */
 MUST_CHECK int boot_elf_load(const struct boot_request *request, const struct boot_elf *elf,
-                             gpa_t *ret_end, struct err *err);
+                             bool low, gpa_t *ret_end, struct err *err);
 
 /* Each of these loads one kind; the first two also say whether the file is of that kind. */
 bool boot_linux_is(const struct boot_blob *kernel);

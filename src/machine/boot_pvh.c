@@ -107,7 +107,7 @@ int boot_pvh_load(const struct boot_request *request, const struct boot_elf *elf
 {
     gpa_t kernel_end = 0;
 
-    int r = boot_elf_load(request, elf, &kernel_end, err);
+    int r = boot_elf_load(request, elf, false, &kernel_end, err);
     if (r == 0 && request->initrd.bytes > 0)
         r = load_module(request, kernel_end, err);
     if (r == 0)

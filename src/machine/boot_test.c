@@ -275,6 +275,31 @@ static void check_multiboot(struct bench *bench)
     assert_int_equal(load_le64(entry + 12), bench->map.e820[0].bytes);
 }
 
+/* Real-mode programs live below 1 MiB; what the loader itself writes there stays theirs to keep
+ * off. */
+static void test_multiboot_low(void **unused)
+{
+    static struct bench bench;
+    u8 *paddr = bench.kernel + 52 + 12;
+
+    bench_init(&bench, RAM_BYTES);
+    bench.request.kernel.bytes = sample_multiboot32(bench.kernel);
+    bench.request.initrd = (struct boot_blob){bench.initrd, sizeof(bench.initrd)};
+    store_le32(paddr, 0x8000);
+    assert_int_equal(load(&bench), 0);
+    assert_memory_equal(at(&bench, 0x8000 + 32), bench.kernel + 4096 + 32, 4096 - 32);
+    const u8 *info = at(&bench, bench.state.gpr[X86_RBX]);
+    assert_int_equal(load_le32(at(&bench, load_le32(info + 24))), 0x100000);
+    const u32 refused[] = {0, 0x3fff, 0x1e001, 0x1ffff, 0x20000, 0xfffff};
+    for (unsigned i = 0; i < ARRAY_LEN(refused); i++) {
+        store_le32(paddr, refused[i]);
+        assert_int_equal(load(&bench), -ENOEXEC);
+    }
+    store_le32(paddr, 0x1e000);
+    assert_int_equal(load(&bench), 0);
+    bench_fini(&bench);
+}
+
 static void test_multiboot(void **unused)
 {
     static struct bench bench;
@@ -353,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_linux_refused),
         cmocka_unit_test(test_pvh),
         cmocka_unit_test(test_multiboot),
+        cmocka_unit_test(test_multiboot_low),
         cmocka_unit_test(test_elf_refused),
         cmocka_unit_test(test_not_a_kernel),
     };

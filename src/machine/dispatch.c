@@ -253,6 +253,8 @@ bool machine_enter(struct machine *machine, struct vcpu *vcpu)
             take_sipi(machine, vcpu, vector);
         if ((events & LAPIC_EVENT_NMI) && !cpu->waits_for_sipi) {
             vcpu->ops->nmi(vcpu);
+            if (events & LAPIC_EVENT_NMI_AGAIN)
+                vcpu->ops->nmi(vcpu);
             wake_up(machine, vcpu);
         }
         if (events & LAPIC_EVENT_KICK)

@@ -82,8 +82,11 @@ static u32 attend(struct cpu *cpu, u32 what)
     }
     if (asked & ATTENTION_TLB)
         mmu_flush_all(cpu);
-    if (asked & ATTENTION_NMI)
+    if (asked & ATTENTION_NMI) {
+        bool again = cpu->nmi_pending || (asked & ATTENTION_NMI_AGAIN);
+        cpu->nmi_again = again && !cpu->nmi_blocked;
         cpu->nmi_pending = true;
+    }
     if (asked)
         cpu->irq_wanted = cpu->irq.pending != NULL;
     return asked;
@@ -124,8 +127,6 @@ static bool take_event(struct cpu *cpu)
         return true;
     }
     if (cpu->nmi_pending && !cpu->nmi_blocked && !cpu->interrupt_shadow) {
-        cpu->nmi_pending = false;
-        cpu->nmi_blocked = true;
         event = (struct x86_event){.pending = true, .vector = X86_NMI, .kind = X86_EVENT_NMI};
         deliver(cpu, &event);
         return true;

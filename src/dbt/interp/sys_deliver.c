@@ -286,7 +286,8 @@ void cpu_deliver(struct cpu *cpu, const struct x86_event *event, bool software)
         cpu->dr[7] &= ~(u64)DR7_GD;
     if (event->kind == X86_EVENT_NMI) {
         cpu->nmi_blocked = true;
-        cpu->nmi_pending = false;
+        cpu->nmi_pending = cpu->nmi_again;
+        cpu->nmi_again = false;
     }
     deliver(cpu, &d);
 }

@@ -69,6 +69,20 @@ static void page_faults_all_the_way_shut_down(void **state)
 
 /* ---- NMI ---- */
 
+/* Two that come before the first is taken are both taken; a third is one with the second. */
+static void two_nmis_are_two(void **state)
+{
+    struct test_guest *guest = *state;
+    test_long_mode(guest);
+    test_code(guest, TEST_BYTES(0xf4));
+    /* The handler: inc rax; iretq */
+    memcpy(guest->ram + TEST_TRAP + 2 * 16, "\x48\xff\xc0\x48\xcf", 5);
+    test_start(guest);
+    cpu_request(&guest->cpu, ATTENTION_NMI | ATTENTION_NMI_AGAIN);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->state.gpr[X86_RAX], 2);
+}
+
 static void nmi_waits_for_iret(void **state)
 {
     struct test_guest *guest = *state;
@@ -335,6 +349,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(contributory_faults_double, setup, teardown),
         cmocka_unit_test_setup_teardown(page_faults_all_the_way_shut_down, setup, teardown),
         cmocka_unit_test_setup_teardown(nmi_waits_for_iret, setup, teardown),
+        cmocka_unit_test_setup_teardown(two_nmis_are_two, setup, teardown),
         cmocka_unit_test_setup_teardown(sti_has_a_shadow, setup, teardown),
         cmocka_unit_test_setup_teardown(mov_ss_has_a_shadow, setup, teardown),
         cmocka_unit_test_setup_teardown(interrupts_of_exception_vectors_do_not_double, setup,

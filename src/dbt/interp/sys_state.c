@@ -187,6 +187,7 @@ int cpu_set_state(struct cpu *cpu, const struct x86_state *state)
     cpu->event = state->event;
     cpu->interrupt_shadow = state->interrupt_shadow;
     cpu->nmi_pending = state->nmi_pending;
+    cpu->nmi_again = false;
     cpu->nmi_blocked = state->nmi_blocked;
     cpu->activity = state->activity;
     cpu->debug_pending = 0;

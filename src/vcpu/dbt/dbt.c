@@ -106,7 +106,10 @@ static void dbt_kick(struct vcpu *vcpu)
 
 static void dbt_nmi(struct vcpu *vcpu)
 {
-    cpu_request(cpu_of(vcpu), ATTENTION_NMI);
+    struct cpu *cpu = cpu_of(vcpu);
+    bool again = __atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) & ATTENTION_NMI;
+
+    cpu_request(cpu, again ? ATTENTION_NMI | ATTENTION_NMI_AGAIN : ATTENTION_NMI);
 }
 
 static void dbt_get(struct vcpu *vcpu, struct x86_state *ret_state)
