@@ -45,6 +45,7 @@ scratch equ VARIABLES + 64
 NO_VECTOR equ 0xffffffff
 
 ; ---- selectors -------------------------------------------------------------------------------------
+%define TOP(label) (label - $$ + 0xffff0000)        ; where the ROM is as well
 %define SELECTOR(name) (name - gdt_image)
 
 gdt_image:
@@ -72,6 +73,7 @@ gate_absent: dq 0
 task_gate: dq 0x0000e50000000000 | (SELECTOR(tss_other) << 16)
 tss_bad: dq 0x0000890131000010  ; limit too small
 absent_code: dq 0x00cf1a000000ffff
+based:  dq 0x00cf92010000ffff   ; begins at VARIABLES
 gdt_end:
 
 CODE0 equ SELECTOR(code0)
@@ -97,6 +99,7 @@ GATE_ABSENT equ SELECTOR(gate_absent)
 TASK_GATE equ SELECTOR(task_gate)
 TSS_BAD equ SELECTOR(tss_bad)
 ABSENT_CODE equ SELECTOR(absent_code)
+BASED equ SELECTOR(based)
 BEYOND equ gdt_end - gdt_image
 
 ; FAULTS vector, error, instruction: the instruction raises just this. Error is 0 where there is none.
@@ -857,6 +860,101 @@ protected:
         mov ax, fs              ; the handler found them null
         CHECK_EQUAL ax, 0
 
+; ---- the same code under other segments: no translation may serve for another one -------------------
+        mov ax, DATA0           ; virtual-8086 mode has left it null
+        mov es, ax
+        mov dword [OFFSET], 0x11111111
+        mov dword [VARIABLES + OFFSET], 0x22222222
+        mov esi, 5
+.segments:
+        call read_ds
+        CHECK_EQUAL eax, 0x11111111
+        mov ax, BASED
+        mov ds, ax
+        call read_ds
+        mov bx, DATA0
+        mov ds, bx
+        CHECK_EQUAL eax, 0x22222222
+        mov ax, BASED
+        mov gs, ax
+        call read_gs
+        CHECK_EQUAL eax, 0x22222222
+        call read_gs_below      ; the sum wraps
+        CHECK_EQUAL eax, 0x11111111
+        mov ebx, 0xffff0000
+        mov eax, [gs:ebx + OFFSET]
+        CHECK_EQUAL eax, 0x11111111
+        mov ax, DATA0
+        mov gs, ax
+        call read_gs
+        CHECK_EQUAL eax, 0x11111111
+        mov ebx, 0xffffffff
+        mov eax, [ebx + OFFSET + 1]
+        CHECK_EQUAL eax, 0x11111111
+
+        ; FS with limits and without.
+        mov ax, READONLY
+        mov fs, ax
+        mov eax, [fs:OFFSET]
+        CHECK_EQUAL eax, 0x11111111
+%ifndef TCG
+        FAULTS 13, 0, mov [fs:OFFSET], esi
+        mov ax, SMALL
+        mov fs, ax
+        mov dword [resume], .no_fault
+        mov ebx, 0xfc
+        call read_fs
+        inc ebx
+        FAULTS 13, 0, mov eax, [fs:ebx]
+        mov ax, 0
+        mov fs, ax
+        FAULTS 13, 0, mov eax, [fs:OFFSET]
+%endif
+        mov ax, DATA0
+        mov fs, ax
+        mov ebx, 0xfd
+.no_fault:
+        call read_fs
+        mov [fs:OFFSET + 4], esi
+        CHECK_EQUAL [OFFSET + 4], esi
+
+        ; Stacks: one with a base, then one of 16 bits.
+        mov ax, BASED
+        mov ss, ax
+        mov esp, OFFSET + 0x100
+        call push_pop
+        mov bx, DATA0
+        mov ss, bx
+        mov esp, STACK_MAIN
+        CHECK_EQUAL eax, 0x1234567
+        CHECK_EQUAL dword [VARIABLES + OFFSET + 0xf8], 0x1234567
+        mov dword [VARIABLES + OFFSET + 0xf8], 0
+        mov ax, DATA16
+        mov ss, ax
+        mov esp, 0x120000 + OFFSET + 0x100
+        call push_pop
+        mov edi, esp
+        mov bx, DATA0
+        mov ss, bx
+        mov esp, STACK_MAIN
+        CHECK_EQUAL eax, 0x1234567
+        CHECK_EQUAL edi, 0x120000 + OFFSET + 0x100
+        CHECK_EQUAL dword [OFFSET + 0xf8], 0x1234567
+        mov dword [OFFSET + 0xf8], 0
+
+        ; At the other end of the address space, where the ROM is as well.
+        mov eax, TOP(tell_eip)
+        call eax
+        CHECK_EQUAL eax, TOP(told_eip)
+        db 0xe8
+        dd (tell_eip - .called) - 0xf0000 - 0x10000     ; TOP(tell_eip)
+.called:
+        CHECK_EQUAL eax, TOP(told_eip)
+        call tell_eip
+        CHECK_EQUAL eax, told_eip
+        dec esi
+        jnz .segments
+
 ; ---- control registers -----------------------------------------------------------------------------
         mov eax, cr0
         mov ebx, eax
@@ -920,6 +1018,30 @@ gdt_pointer:
 idt_pointer:
         dw STUB_COUNT * 8 - 1
         dd IDT
+
+OFFSET equ 0x800
+
+read_ds:
+        mov eax, [OFFSET]
+        ret
+read_gs:
+        mov eax, [gs:OFFSET]
+        ret
+read_gs_below:
+        mov eax, [gs:OFFSET - VARIABLES]
+        ret
+read_fs:
+        mov eax, [fs:ebx]
+        ret
+push_pop:
+        push dword 0x1234567
+        pop eax
+        ret
+tell_eip:
+        call told_eip
+told_eip:
+        pop eax
+        ret
 
 far_same:
         mov eax, 0x600d
