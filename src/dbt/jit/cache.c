@@ -1,8 +1,8 @@
 /*
- * dbt/jit/cache.c - finds blocks, groups them by page, and forgets them: one page's, or all.
+ * dbt/jit/cache.c - finds blocks, groups them by page, and forgets those of pages that changed.
  *
- * Code memory is filled from its start to its end and then emptied as a whole; a block that became
- * invalid before that stays where it is, unreachable.
+ * A block that became invalid stays where it is, unreachable, until its region is emptied
+ * (region.c).
  */
 #include "dbt/jit/draft_priv.h"
 
@@ -36,19 +36,30 @@ void jit_register(struct jit *jit, u32 number)
     block->next_hash = *head;
     *head = number;
     block->next_in_page = page->blocks;
+    block->prev_in_page = JIT_NONE;
+    if (page->blocks != JIT_NONE)
+        jit->blocks[page->blocks].prev_in_page = number;
     page->blocks = number;
 }
 
-static void unregister(struct jit *jit, u32 number)
+void jit_unregister(struct jit *jit, u32 number)
 {
     struct jit_block *block = &jit->blocks[number];
+    struct code_page *page = &jit->pages[block->page];
     u32 *link = &jit->hash[block_hash(block->rip, block->page, block->mode)];
     while (*link != JIT_NONE && *link != number)
         link = &jit->blocks[*link].next_hash;
     if (*link == number)
         *link = block->next_hash;
+    if (block->prev_in_page != JIT_NONE)
+        jit->blocks[block->prev_in_page].next_in_page = block->next_in_page;
+    else
+        page->blocks = block->next_in_page;
+    if (block->next_in_page != JIT_NONE)
+        jit->blocks[block->next_in_page].prev_in_page = block->prev_in_page;
     jit_unlink(jit, number);
-    jit->counters.invalidated_blocks++;
+    jit_page_done(jit, block->page);
+    block->page = JIT_NONE;
 }
 
 /* The page that stands for VIRTUAL_PAGE in what is translated relative to it. */
@@ -69,9 +80,11 @@ u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near)
             (relative || page->virtual_page == virtual_page))
             return number;
     }
-    if (jit->page_count == JIT_PAGES)
-        return JIT_NONE;
-    u32 number = jit->page_count++;
+    u32 number = jit->page_free;
+    if (number != JIT_NONE)
+        jit->page_free = jit->pages[number].next_hash;
+    else
+        number = jit->page_next++;
     jit->pages[number] = (struct code_page){.virtual_page = relative ? home_page(virtual_page, near)
                                                                      : virtual_page,
                                             .physical_page = physical_page,
@@ -82,6 +95,19 @@ u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near)
     return number;
 }
 
+void jit_page_done(struct jit *jit, u32 number)
+{
+    struct code_page *page = &jit->pages[number];
+    if (page->blocks != JIT_NONE)
+        return;
+    u32 *link = &jit->page_hash[code_hash(page->physical_page << 12)];
+    while (*link != number)
+        link = &jit->pages[*link].next_hash;
+    *link = page->next_hash;
+    page->next_hash = jit->page_free;
+    jit->page_free = number;
+}
+
 void jit_stack_reset(struct cpu *cpu, unsigned privilege)
 {
     struct jit *jit = cpu->jit;
@@ -90,6 +116,13 @@ void jit_stack_reset(struct cpu *cpu, unsigned privilege)
         store_le64(top + i, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
     cpu->jit_return_stacks[privilege] = (u64)(uintptr_t)top;
     jit->stacks_reset = true;
+}
+
+void jit_reset_targets(struct cpu *cpu)
+{
+    void *miss = jit_rx(cpu->jit, cpu->jit->indirect_miss);
+    for (unsigned i = 0; i < CPU_JIT_TARGETS; i++)
+        cpu->jit_tables.targets[i] = miss;
 }
 
 void jit_reset_stacks(struct cpu *cpu)
@@ -105,40 +138,28 @@ static void guards_clear(struct cpu *cpu, unsigned half)
         guards[i] = 0;
 }
 
-void jit_flush(struct cpu *cpu)
+void jit_clear_guards(struct cpu *cpu)
 {
-    struct jit *jit = cpu->jit;
-    if (jit->tracer)
-        trace_tell_runs(cpu);
-    void *miss = jit_rx(jit, jit->indirect_miss);
-    for (unsigned i = 0; i < CPU_JIT_TARGETS; i++)
-        cpu->jit_tables.targets[i] = miss;
-    for (unsigned i = 0; i < JIT_HASH; i++)
-        jit->hash[i] = JIT_NONE;
-    for (unsigned i = 0; i < CPU_CODE_HASH; i++)
-        jit->page_hash[i] = JIT_NONE;
-    jit->used = jit->stubs_end;
-    jit->block_count = jit->page_count = jit->exit_count = 1; /* 0 is JIT_NONE */
-    jit->trap_count = 0;
-    if (jit->page_number > INT32_MAX / 2)
-        jit->page_number = 1;
-    jit->flush_count++;
-    jit->slot_age++;
-    jit->low_kernel_code = jit->high_user_code = false;
     guards_clear(cpu, 0);
     guards_clear(cpu, 1);
-    jit_reset_stacks(cpu);
 }
 
-static void page_forget(struct cpu *cpu, u32 number)
+/* Forgets the blocks of the physical page with HASH, and of others that have it. */
+static void pages_forget(struct cpu *cpu, u32 hash)
 {
     struct jit *jit = cpu->jit;
-    struct code_page *page = &jit->pages[number];
-    if (page->blocks == JIT_NONE)
+    u32 next, number = jit->page_hash[hash];
+    if (number == JIT_NONE)
         return;
-    for (u32 block = page->blocks; block != JIT_NONE; block = jit->blocks[block].next_in_page)
-        unregister(jit, block);
-    page->blocks = JIT_NONE;
+    for (; number != JIT_NONE; number = next) {
+        next = jit->pages[number].next_hash;
+        /* The page goes with its last block. */
+        for (u32 block = jit->pages[number].blocks, after; block != JIT_NONE; block = after) {
+            after = jit->blocks[block].next_in_page;
+            jit_unregister(jit, block);
+            jit->counters.invalidated_blocks++;
+        }
+    }
     jit->slot_age++;
     jit_reset_stacks(cpu);
 }
@@ -152,15 +173,14 @@ void jit_follow_code_writes(struct cpu *cpu)
         return;
     if (count - jit->code_log_seen > CPU_CODE_LOG / 2) {
         jit->code_log_seen = count;
-        jit_flush(cpu);
+        for (u32 hash = 0; hash < CPU_CODE_HASH; hash++)
+            pages_forget(cpu, hash);
         return;
     }
     for (; jit->code_log_seen != count; jit->code_log_seen++) {
         u32 hash = __atomic_load_n(&group->code_log[jit->code_log_seen % CPU_CODE_LOG],
                                    __ATOMIC_RELAXED);
-        for (u32 page = jit->page_hash[hash % CPU_CODE_HASH]; page != JIT_NONE;
-             page = jit->pages[page].next_hash)
-            page_forget(cpu, page);
+        pages_forget(cpu, hash % CPU_CODE_HASH);
     }
 }
 
@@ -175,12 +195,16 @@ void jit_follow_mappings(struct cpu *cpu)
         jit->fetch_epoch_seen[half] = cpu->tlb.fetch_epoch[half];
         guards_clear(cpu, half);
     }
-    if (high && jit->high_user_code)
+    if (high && jit->high_user_code) {
         guards_clear(cpu, 0);
+        jit->high_user_code = false;
+    }
     if (high || (low && jit->low_kernel_code))
         jit_reset_stacks(cpu);
     else if (low)
         jit_stack_reset(cpu, PRIVILEGE_USER);
+    if (low)
+        jit->low_kernel_code = false;
 }
 
 static void jit_free(struct jit *jit)
@@ -190,6 +214,7 @@ static void jit_free(struct jit *jit)
     alloc_free(jit->pages);
     alloc_free(jit->page_hash);
     alloc_free(jit->exits);
+    alloc_free(jit->pieces);
     alloc_free(jit->traps);
     alloc_free(jit->draft);
     alloc_free(jit->slots);
@@ -203,28 +228,27 @@ int jit_init(struct cpu *cpu, const struct jit_memory *memory)
     if (jit == NULL)
         return -ENOMEM;
     jit->memory = *memory;
-    jit->blocks = new0_array(struct jit_block, JIT_BLOCKS);
     jit->hash = new0_array(u32, JIT_HASH);
-    jit->pages = new0_array(struct code_page, JIT_PAGES);
     jit->page_hash = new0_array(u32, CPU_CODE_HASH);
-    jit->exits = new0_array(struct jit_exit, JIT_EXITS);
-    jit->traps = new0_array(struct jit_trap_site, JIT_TRAPS);
     jit->draft = new0(struct draft);
     jit->slots = new0_array(struct jit_slot, JIT_SLOTS);
-    bool whole = jit->blocks && jit->hash && jit->pages && jit->page_hash && jit->exits &&
-                 jit->traps && jit->draft && jit->slots;
-    int result = !whole ? -ENOMEM : memory->bytes < 4 * JIT_BLOCK_BYTES ? -EINVAL : 0;
+    bool whole = jit->hash && jit->page_hash && jit->draft && jit->slots;
+    int result = whole ? 0 : -ENOMEM;
     if (result == 0 && !jit_make_stubs(jit))
         result = -EINVAL;
+    if (result == 0)
+        result = jit_regions_init(jit);
     if (result < 0) {
         jit_free(jit);
         return result;
     }
-    jit->page_number = 1;
+    jit->page_number = jit->page_next = 1; /* 0 is JIT_NONE */
     cpu->jit = jit;
     cpu->jit_fills = 1;
     jit->code_log_seen = __atomic_load_n(&cpu->group->code_log_count, __ATOMIC_ACQUIRE);
-    jit_flush(cpu);
+    jit_reset_targets(cpu);
+    jit_reset_stacks(cpu);
+    jit_clear_guards(cpu);
     return 0;
 }
 
@@ -232,8 +256,8 @@ void jit_fini(struct cpu *cpu)
 {
     if (cpu->jit == NULL)
         return;
-    if (cpu->jit->tracer)
-        trace_tell_runs(cpu);
+    for (unsigned i = 0; i < cpu->jit->region_count && cpu->jit->tracer; i++)
+        trace_tell_runs(cpu, &cpu->jit->regions[i].blocks);
     jit_free(cpu->jit);
     cpu->jit = NULL;
 }

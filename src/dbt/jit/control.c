@@ -27,11 +27,12 @@ struct cold *draft_cold(struct draft *draft, enum cold_kind kind)
 static u32 exit_new(struct draft *draft, u64 rip)
 {
     struct jit *jit = draft->jit;
-    if (jit->exit_count == JIT_EXITS) {
-        draft->failed = true;
+    struct jit_span *exits = &jit_filling(jit)->exits;
+    if (exits->next == exits->end) {
+        draft->out.full = true;
         return 0;
     }
-    u32 number = jit->exit_count++;
+    u32 number = exits->next++;
     jit->exits[number] = (struct jit_exit){.target_rip = rip, .relative = draft->relative};
     return number;
 }
@@ -55,6 +56,7 @@ static void exit_branch(struct draft *draft, u64 rip, bool is_call)
         poll = jit_expect_u32(out, STATE_AT(attention), 0, draft_live_flags_at(draft, rip) != 0);
     if (is_call)
         push_delta(draft);
+    emit_pad_displacement(out, 1);
     u8 *jump = is_call ? emit_call(out, NULL) : emit_jmp(out, NULL);
     struct cold *cold = draft_cold(draft, COLD_EXIT);
     if (cold == NULL)
@@ -87,6 +89,7 @@ static void do_jcc(struct draft *draft, const struct draft_insn *one)
         emit_patch(skip, out->at);
         return;
     }
+    emit_pad_displacement(out, 2);
     u8 *jump = emit_jcc(out, condition, NULL);
     struct cold *cold = draft_cold(draft, COLD_EXIT);
     u32 number = exit_new(draft, target);
@@ -279,11 +282,7 @@ static void cold_exit(struct draft *draft, const struct cold *cold)
 {
     struct emitter *out = &draft->out;
     struct jit_exit *exit = &draft->jit->exits[cold->number];
-    if (exit->target_rip >> 12 != draft->rip >> 12) {
-        exit->guard = jit_offset(draft->jit, out->at);
-        for (unsigned i = 0; i < JIT_GUARD_BYTES; i++)
-            emit_u8(out, 0xcc);
-    }
+    exit->leaves_page = exit->target_rip >> 12 != draft->rip >> 12;
     exit->jump = jit_offset(draft->jit, cold->jump);
     exit->stub = jit_offset(draft->jit, out->at);
     emit_mov_imm(out, T1, cold->number << LEAVE_BITS | LEAVE_EXIT);

@@ -58,6 +58,14 @@ static void tell_cpu(const struct cpu *cpu, const struct counter_sink *sink)
 static void tell_jit(const struct jit *jit, const struct counter_sink *sink)
 {
     const struct jit_counters *c = &jit->counters;
+    u64 code_bytes = 0, blocks = 0, exits = 0, pieces = 0;
+    for (unsigned i = 0; i < jit->region_count; i++) {
+        const struct jit_region *region = &jit->regions[i];
+        code_bytes += region->code.next - region->code.first;
+        blocks += region->blocks.next - region->blocks.first;
+        exits += region->exits.next - region->exits.first;
+        pieces += region->pieces.next - region->pieces.first;
+    }
     const struct named all[] = {
         {"blocks", c->blocks},
         {"insns", c->insns},
@@ -69,19 +77,18 @@ static void tell_jit(const struct jit *jit, const struct counter_sink *sink)
         {"invalidated_blocks", c->invalidated_blocks},
         {"links", c->links},
         {"indirect_entries", c->indirect_entries},
-        {"flushes", jit->flush_count},
+        {"evicted_regions", jit->evict_count},
         {"entered", c->entered},
         {"left_exit", c->left[LEAVE_EXIT]},
         {"left_indirect", c->left[LEAVE_INDIRECT]},
         {"left_lookup", c->left[LEAVE_LOOKUP]},
         {"lookups", c->lookups},
         {"interpreted", c->interpreted},
-        {"code_bytes_used", jit->used},
-        {"code_bytes_most", c->code_bytes_most},
+        {"code_bytes_used", jit->stubs_end + code_bytes},
         {"code_bytes_room", jit->memory.bytes},
-        {"blocks_now", jit->block_count - 1},
-        {"pages_now", jit->page_count - 1},
-        {"exits_now", jit->exit_count - 1},
+        {"blocks_now", blocks},
+        {"exits_now", exits},
+        {"pieces_now", pieces},
     };
     tell_all(sink, "jit", all, ARRAY_LEN(all));
 }

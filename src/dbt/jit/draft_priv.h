@@ -158,7 +158,7 @@ static inline u64 draft_wrap(const struct draft *draft, u64 rip)
 void trace_count_run(struct draft *draft);
 void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit);
 /* How often the blocks ran since they were made. */
-void trace_tell_runs(struct cpu *cpu);
+void trace_tell_runs(struct cpu *cpu, const struct jit_span *blocks);
 
 static inline u64 insn_rip(const struct draft *draft, const struct draft_insn *one)
 {

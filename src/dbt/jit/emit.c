@@ -404,6 +404,19 @@ void emit_patch(u8 *displacement, const u8 *target)
                          __ATOMIC_RELAXED);
 }
 
+void emit_nop5(struct emitter *out)
+{
+    emit_bytes(out, (const u8 *)"\x0f\x1f\x44\x00\x00", 5);
+}
+
+void emit_pad_displacement(struct emitter *out, unsigned opcode_bytes)
+{
+    static const char *const nops[] = {"", "\x90", "\x66\x90", "\x0f\x1f\x00"};
+    unsigned at = (unsigned)((uintptr_t)out->at + opcode_bytes) % 8;
+    if (at > 4)
+        emit_bytes(out, (const u8 *)nops[8 - at], 8 - at);
+}
+
 void emit_patch8(struct emitter *out, u8 *displacement, const u8 *target)
 {
     if (!out->full)

@@ -110,6 +110,11 @@ u8 *emit_jcc(struct emitter *out, unsigned condition, const u8 *target);
 u8 *emit_jrcxz(struct emitter *out);
 u8 *emit_jcc8(struct emitter *out, unsigned condition);
 void emit_patch(u8 *displacement, const u8 *target);
+/* Skips bytes so that the displacement of a branch that comes now, after OPCODE_BYTES of opcode,
+ * lies within eight aligned bytes: running code may be patched there. */
+void emit_pad_displacement(struct emitter *out, unsigned opcode_bytes);
+/* A NOP of five bytes. */
+void emit_nop5(struct emitter *out);
 void emit_patch8(struct emitter *out, u8 *displacement, const u8 *target);
 
 #endif

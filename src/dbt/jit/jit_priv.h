@@ -37,20 +37,17 @@ enum { STATE_BIAS = 128 };
 #define STATE_AT(field) ((s32)offsetof(struct cpu, field) - STATE_BIAS)
 
 enum {
-    JIT_BLOCK_INSNS = 32,        /* most guest instructions in a block */
-    JIT_BLOCK_BRANCHES = 3,      /* most branches in it: what follows one is rarely reached */
-    JIT_BLOCK_BYTES = 32 * 1024, /* room that must be left in code memory to start a block */
-    JIT_BLOCKS = 1 << 17,        /* most blocks; more flush everything; META has 17 bits for them */
+    JIT_BLOCK_INSNS = 32,   /* most guest instructions in a block */
+    JIT_BLOCK_BRANCHES = 3, /* most branches in it: what follows one is rarely reached */
+    JIT_BLOCKS = 1 << 18,   /* most blocks: META has 18 bits for their numbers */
     JIT_HASH = 1 << 16,
-    JIT_PAGES = 1 << 14,
-    JIT_EXITS = 1 << 19,
     JIT_BLOCK_EXITS = JIT_BLOCK_INSNS + 2, /* most exits of a block */
-    JIT_TRAPS = 1 << 17,
-    JIT_GUARD_BYTES = 96, /* room for a guard in an exit's cold code */
     /* What lies at the bottom of a return stack, and is never taken away: two addresses, because a
      * call that finds the stack full may have lost the delta it had pushed, and its return site
      * then takes one more than the call has left. */
     RETURN_STACK_BOTTOM = 16,
+    JIT_REGIONS = 16,
+    JIT_ROOM_BYTES = 512, /* left in a region to go on with it: an entry or guard fits */
     JIT_NONE = 0
 };
 /* In place of a block: what is there must be interpreted. */
@@ -86,12 +83,13 @@ static inline u32 jit_meta_block(u32 meta)
 
 /* One way out of a block to a guest address known when translating. */
 struct jit_exit {
-    u64 target_rip; /* from home, when RELATIVE */
-    u32 target;     /* the block it is linked to, or JIT_NONE */
-    u32 next_in;    /* the next exit linked to the same target */
-    u32 jump;       /* offset in code memory of the hot 32-bit displacement */
-    u32 guard;      /* offset of the room for a guarded link; 0: the target is in the same page */
-    u32 stub;       /* offset of the stub that leaves */
+    u64 target_rip;       /* from home, when RELATIVE */
+    u32 target;           /* the block it is linked to, or JIT_NONE */
+    u32 next_in, prev_in; /* among the exits linked to the same target */
+    u32 jump;             /* offset in code memory of the hot 32-bit displacement */
+    u32 stub;             /* offset of the stub that leaves */
+    u32 guard;            /* offset of the guard of the link, or 0 */
+    bool leaves_page;     /* links need a guard */
     bool relative;
 };
 
@@ -99,9 +97,9 @@ struct jit_block {
     u64 rip;      /* at home, when its mode is relative */
     u32 code;     /* offset in code memory */
     u32 indirect; /* offset of the verifying entry, or 0 */
-    u32 page;     /* its code_page */
+    u32 page;     /* its code_page; JIT_NONE: it is forgotten */
     u32 next_hash;
-    u32 next_in_page;
+    u32 next_in_page, prev_in_page;
     u32 linked_in; /* list of the exits linked to it */
     u8 mode;
     bool has_live_flags; /* it may read flags before it writes them */
@@ -110,9 +108,9 @@ struct jit_block {
 struct code_page {
     u64 virtual_page;  /* RIP >> 12; of the home, when RELATIVE */
     u64 physical_page; /* GPA >> 12 */
-    u32 blocks;
-    u32 next_hash;
-    u32 number; /* what page_guard holds; never used twice */
+    u32 blocks;        /* never empty, but between jit_page and jit_register */
+    u32 next_hash;     /* or among the free ones */
+    u32 number;        /* what page_guard holds; never used twice */
     bool relative;
 };
 
@@ -120,6 +118,27 @@ struct code_page {
 struct jit_trap_site {
     u32 code; /* offset in code memory; ascending */
     u32 meta;
+};
+
+/* Code made for a link after its block: an exit's guard, or a block's verifying entry. It may lie
+ * in another region than what it belongs to, and go before it. */
+struct jit_piece {
+    u32 code;
+    u32 owner; /* exit or block */
+    bool is_entry;
+};
+
+/* Numbers from FIRST to END are a region's; those below NEXT are given out. */
+struct jit_span {
+    u32 first, next, end;
+};
+
+/* Code memory is filled region by region, the oldest emptied to be filled again. Whatever is
+ * numbered is numbered by region, so that a region's numbers come free with it. */
+struct jit_region {
+    struct jit_span code; /* offsets in code memory */
+    struct jit_span blocks, exits, pieces;
+    struct jit_span traps; /* in ascending order of their code */
 };
 
 /* What the dispatch loop found lately: the block for a RIP, in the mode and mappings of STAMP. */
@@ -137,36 +156,38 @@ struct jit_counters {
     u64 translate_tsc; /* host time in jit_translate */
     u64 invalidated_blocks, links, indirect_entries;
     u64 entered, left[4]; /* by enum jit_leave */
-    u64 lookups, interpreted, code_bytes_most;
+    u64 lookups, interpreted;
 };
 
 struct jit {
     struct jit_memory memory;
-    u32 used;      /* bytes of code memory in use */
-    u32 stubs_end; /* where blocks start */
+    u32 stubs_end; /* where regions start */
+    struct jit_region regions[JIT_REGIONS];
+    unsigned region_count;
+    unsigned filling; /* the region that new code goes to */
     /* Offsets of the stubs in code memory. */
     u32 enter, exit_stub, fallback, lookup, indirect_miss, bottom, trap, syscall, sysret;
     u32 line_fill[PRIVILEGE_COUNT][2], line_look; /* [][1]: for writing */
     struct jit_block *blocks;
-    u32 block_count;
     u32 *hash;
-    struct code_page *pages;
-    u32 page_count;
+    struct code_page *pages; /* as many as blocks can be, so there is always one */
+    u32 page_next;           /* the first one never used */
+    u32 page_free;           /* list of those used and free again */
     u32 *page_hash;
     u32 page_number; /* the next one to give out */
     struct jit_exit *exits;
-    u32 exit_count;
+    struct jit_piece *pieces;
     struct draft *draft; /* owned: the block being made */
     struct jit_slot *slots;
     u64 slot_age; /* counts what makes slots stale besides changed mappings */
     struct jit_trap_site *traps;
-    u32 trap_count;
     u32 code_log_seen;       /* how much of the group's log of overwritten code */
     u64 fetch_epoch_seen[2]; /* of the lower and the upper half of the address space */
-    bool low_kernel_code;    /* code of the lower half was translated for kernel privilege */
-    bool high_user_code; /* relative code was run in the upper half: its guards are of the lower */
-    bool stacks_reset;   /* the return stacks were emptied: do not go back to code */
-    u64 flush_count;
+    /* Since the mappings of that half last changed: */
+    bool low_kernel_code; /* the lower half: code was run with kernel privilege */
+    bool high_user_code;  /* the upper half: relative code was run; its guards are of the lower */
+    bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
+    u64 evict_count;      /* regions that were emptied */
     const struct jit_tracer *tracer; /* borrowed; NULL: nobody wants to see */
     u64 *runs;                       /* owned: entries by block, with a tracer only */
     struct jit_counters counters;
@@ -196,11 +217,13 @@ void jit_make_gates(struct jit *jit, struct emitter *out);
 
 /* translate.c: translates the block at cpu->rip, whose code_page is PAGE and whose page is at
  * HOST_PAGE. The block's number; JIT_REFUSED where the first instruction must be interpreted;
- * JIT_NONE where it cannot be translated now. */
+ * JIT_NONE where it cannot be translated now: where draft->out.full is set, because the region
+ * being filled has no room for it. */
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa);
 
-/* link.c: connects EXIT with BLOCK, or undoes all that leads to BLOCK. */
+/* link.c: connects EXIT with BLOCK, or undoes that; undoes all that leads to BLOCK. */
 void jit_link(struct jit *jit, u32 exit, u32 block);
+void jit_unlink_exit(struct jit *jit, u32 exit);
 void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);
@@ -222,19 +245,36 @@ u8 *jit_expect_rip_relative(struct emitter *out, u64 rip, bool keep_flags);
 /* cache.c: finds the block of PAGE (a code_page) for RIP, as the page has it, in MODE. */
 u32 jit_find(const struct jit *jit, u64 rip, u32 page, u8 mode);
 void jit_register(struct jit *jit, u32 block);
-/* The code_page for MODE's code at RIP, whose physical page is given; JIT_NONE when the table is
- * full. A new page of relative code gets the home that makes NEAR its delta, where that can be. */
+/* Takes it out again, and undoes all links to it; its code stays until its region goes. */
+void jit_unregister(struct jit *jit, u32 block);
+/* The code_page for MODE's code at RIP, whose physical page is given, made if need be. A new page
+ * of relative code gets the home that makes NEAR its delta, where that can be. Where no block was
+ * registered in it after all, jit_page_done frees it. */
 u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near);
-/* Drops everything that was translated. */
-void jit_flush(struct cpu *cpu);
+void jit_page_done(struct jit *jit, u32 page);
 /* Follows the group's log of overwritten code. */
 void jit_follow_code_writes(struct cpu *cpu);
 /* Follows the MMU's changes of mappings: guards and return stacks. */
 void jit_follow_mappings(struct cpu *cpu);
+/* Forgets what is known of mappings. */
+void jit_clear_guards(struct cpu *cpu);
+/* Empties the table of targets of indirect branches. */
+void jit_reset_targets(struct cpu *cpu);
 /* Empties the return stacks. */
 void jit_reset_stacks(struct cpu *cpu);
 /* The same for one privilege. */
 void jit_stack_reset(struct cpu *cpu, unsigned privilege);
+
+/* region.c: divides code memory. -EINVAL when there is too little of it. */
+MUST_CHECK int jit_regions_init(struct jit *jit);
+static inline struct jit_region *jit_filling(struct jit *jit)
+{
+    return &jit->regions[jit->filling];
+}
+/* Whether the region being filled has room for a link and for the beginning of a block. */
+bool jit_has_room(const struct jit *jit);
+/* Goes on to the next region, which is emptied first: blocks go, and evict_count counts up. */
+void jit_next_region(struct cpu *cpu);
 
 /* run.c: called from stubs, on the C stack, with the guest's state in struct cpu: interprets the
  * instruction that META names. */

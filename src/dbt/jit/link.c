@@ -2,9 +2,13 @@
  * dbt/jit/link.c - connecting blocks, and taking the connections back.
  *
  * Within a page an exit's hot displacement leads straight to the target. Into another page it leads
- * to a guard in the exit's cold code, which goes on only while page_guard says that the target's
+ * to a guard, made with the link, which goes on only while page_guard says that the target's
  * virtual page still is the physical page that the target was translated from. Between relative
  * blocks the guard's delta must be the right one as well.
+ *
+ * Code that may be running is changed by single aligned stores only, and where it can be resumed
+ * the same instruction boundaries stay: displacements of exits, and the NOP that entries begin
+ * with.
  */
 #include "dbt/jit/jit_priv.h"
 
@@ -56,43 +60,89 @@ static void emit_guard(struct emitter *out, const struct jit *jit, const struct 
         misses_patch(&misses, jit_rw(jit, exit->stub));
 }
 
+/* Room for code of a piece in the region being filled; NULL when there is none. */
+static u8 *piece_begin(struct jit *jit, struct emitter *out)
+{
+    struct jit_region *region = jit_filling(jit);
+    if (region->pieces.next == region->pieces.end)
+        return NULL;
+    u8 *at = jit_rw(jit, (u32)align_up(region->code.next, 8));
+    *out = (struct emitter){at, jit_rw(jit, region->code.end), false};
+    return at;
+}
+
+/* Keeps the code from AT to what OUT has written; its offset. */
+static u32 piece_end(struct jit *jit, const u8 *at, const struct emitter *out, u32 owner,
+                     bool is_entry)
+{
+    struct jit_region *region = jit_filling(jit);
+    u32 code = jit_offset(jit, at);
+    region->code.next = jit_offset(jit, out->at);
+    jit->pieces[region->pieces.next++] = (struct jit_piece){code, owner, is_entry};
+    return code;
+}
+
+/* Makes the guard of EXIT in front of BLOCK; its address, or NULL without room. */
+static u8 *guard_make(struct jit *jit, u32 exit_number, const struct jit_block *block)
+{
+    struct jit_exit *exit = &jit->exits[exit_number];
+    struct emitter out;
+    u8 *at = piece_begin(jit, &out);
+    if (at == NULL)
+        return NULL;
+    emit_guard(&out, jit, exit, block);
+    if (out.full)
+        return NULL;
+    exit->guard = piece_end(jit, at, &out, exit_number, false);
+    return at;
+}
+
 void jit_link(struct jit *jit, u32 exit_number, u32 block_number)
 {
     struct jit_exit *exit = &jit->exits[exit_number];
     struct jit_block *block = &jit->blocks[block_number];
-    u8 *target = jit_rw(jit, block->code);
     s64 shift = (s64)(exit->target_rip - block->rip);
-    if (exit->target != JIT_NONE || shift != (s32)shift || (shift != 0 && exit->guard == 0))
+    if (exit->target != JIT_NONE || shift != (s32)shift || (shift != 0 && !exit->leaves_page))
         return;
-    if (exit->guard != 0) {
-        u8 *guard = jit_rw(jit, exit->guard);
-        struct emitter out = {guard, guard + JIT_GUARD_BYTES, false};
-        emit_guard(&out, jit, exit, block);
-        if (out.full)
-            return;
-        target = guard;
-    }
+    u8 *target = exit->leaves_page ? guard_make(jit, exit_number, block) : jit_rw(jit, block->code);
+    if (target == NULL)
+        return;
     emit_patch(jit_rw(jit, exit->jump), target);
     exit->target = block_number;
     exit->next_in = block->linked_in;
+    exit->prev_in = JIT_NONE;
+    if (exit->next_in != JIT_NONE)
+        jit->exits[exit->next_in].prev_in = exit_number;
     block->linked_in = exit_number;
     jit->counters.links++;
+}
+
+void jit_unlink_exit(struct jit *jit, u32 exit_number)
+{
+    struct jit_exit *exit = &jit->exits[exit_number];
+    if (exit->target == JIT_NONE)
+        return;
+    emit_patch(jit_rw(jit, exit->jump), jit_rw(jit, exit->stub));
+    if (exit->prev_in != JIT_NONE)
+        jit->exits[exit->prev_in].next_in = exit->next_in;
+    else
+        jit->blocks[exit->target].linked_in = exit->next_in;
+    if (exit->next_in != JIT_NONE)
+        jit->exits[exit->next_in].prev_in = exit->prev_in;
+    exit->target = JIT_NONE;
+    exit->guard = 0;
 }
 
 void jit_unlink(struct jit *jit, u32 block_number)
 {
     struct jit_block *block = &jit->blocks[block_number];
-    for (u32 number = block->linked_in; number != JIT_NONE;) {
-        struct jit_exit *exit = &jit->exits[number];
-        emit_patch(jit_rw(jit, exit->jump), jit_rw(jit, exit->stub));
-        number = exit->next_in;
-        exit->target = exit->next_in = JIT_NONE;
-    }
-    block->linked_in = JIT_NONE;
-    if (block->indirect != 0) {
+    while (block->linked_in != JIT_NONE)
+        jit_unlink_exit(jit, block->linked_in);
+    if (block->indirect != 0) { /* its NOP becomes a jump away, by one store */
         u8 *entry = jit_rw(jit, block->indirect);
-        struct emitter out = {entry, entry + 5, false};
-        emit_jmp(&out, jit_rw(jit, jit->indirect_miss));
+        u32 away = (u32)(jit_rw(jit, jit->indirect_miss) - (entry + 5));
+        u64 word = (load_le64(entry) & ~0xffffffffffull) | (u64)away << 8 | 0xe9;
+        __atomic_store_n((u64 *)(void *)entry, word, __ATOMIC_RELAXED);
         block->indirect = 0;
     }
 }
@@ -101,11 +151,14 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
 {
     struct jit_block *block = &jit->blocks[block_number];
     const u8 *miss = jit_rw(jit, jit->indirect_miss);
-    u8 *at = jit_rw(jit, (u32)align_up(jit->used, 8));
-    struct emitter out = {at, jit->memory.rw + jit->memory.bytes, false};
     bool live = block->has_live_flags;
+    struct emitter out;
     if (block->indirect != 0)
         return block->indirect;
+    u8 *at = piece_begin(jit, &out);
+    if (at == NULL)
+        return 0;
+    emit_nop5(&out);
     const struct code_page *page = &jit->pages[block->page];
     struct misses misses = {.count = 0};
     if (page->relative) { /* RIP is right if the delta that it makes is that of the mapping */
@@ -124,8 +177,7 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     if (out.full)
         return 0;
     misses_patch(&misses, miss);
-    block->indirect = jit_offset(jit, at);
+    block->indirect = piece_end(jit, at, &out, block_number, true);
     jit->counters.indirect_entries++;
-    jit->used = jit_offset(jit, out.at);
     return block->indirect;
 }

@@ -240,12 +240,13 @@ static bool can_trap(const struct insn *insn)
 static void note_trap(struct draft *draft, const struct draft_insn *one)
 {
     struct jit *jit = draft->jit;
-    if (jit->trap_count == JIT_TRAPS) {
-        draft->failed = true;
+    struct jit_span *traps = &jit_filling(jit)->traps;
+    if (traps->next == traps->end) {
+        draft->out.full = true;
         return;
     }
-    jit->traps[jit->trap_count++] = (struct jit_trap_site){jit_offset(jit, draft->out.at),
-                                                           insn_meta(draft, one)};
+    jit->traps[traps->next++] = (struct jit_trap_site){jit_offset(jit, draft->out.at),
+                                                       insn_meta(draft, one)};
 }
 
 bool draft_generic(struct draft *draft, const struct draft_insn *one)

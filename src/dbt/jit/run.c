@@ -4,7 +4,7 @@
  * Runs   on the vCPU's thread, called by the run loop (interp/run.c) and, for single instructions,
  * by translated code through the stubs.
  */
-#include "dbt/jit/jit_priv.h"
+#include "dbt/jit/draft_priv.h"
 
 #include "core/mem.h"
 #include "dbt/interp.h"
@@ -62,15 +62,23 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
     return ANSWER_CONTINUE;
 }
 
-/* The code_page at cpu->rip, whose physical page is given. */
-static u32 page_at_rip(struct cpu *cpu, u64 physical_page, u8 mode)
+/* Translates the block at cpu->rip; where its region is full, into the next one. */
+static u32 translate(struct cpu *cpu, u32 *page, gpa_t gpa)
 {
-    u32 page = jit_page(cpu->jit, cpu->rip, physical_page, mode, cpu->jit_delta);
-    if (page == JIT_NONE) {
-        jit_flush(cpu);
-        page = jit_page(cpu->jit, cpu->rip, physical_page, mode, cpu->jit_delta);
+    struct jit *jit = cpu->jit;
+    const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
+    u64 start_tsc = __builtin_ia32_rdtsc();
+    if (host == NULL)
+        return JIT_NONE;
+    u32 number = jit_translate(cpu, *page, host, gpa);
+    if (number == JIT_NONE && jit->draft->out.full) {
+        jit_page_done(jit, *page);
+        jit_next_region(cpu);
+        *page = jit_page(jit, cpu->rip, gpa >> 12, jit_mode(cpu), cpu->jit_delta);
+        number = jit_translate(cpu, *page, host, gpa);
     }
-    return page;
+    jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
+    return number;
 }
 
 /* The block at cpu->rip, made if need be; JIT_NONE or JIT_REFUSED when the instruction must be
@@ -80,24 +88,16 @@ static u32 block_at_rip(struct cpu *cpu)
     struct jit *jit = cpu->jit;
     gpa_t gpa = mmu_fetch_page(cpu, cpu->rip) | (cpu->rip & 4095);
     u8 mode = jit_mode(cpu);
-    u32 page = page_at_rip(cpu, gpa >> 12, mode);
+    u32 page = jit_page(jit, cpu->rip, gpa >> 12, mode, cpu->jit_delta);
     u64 rip = jit->pages[page].virtual_page << 12 | (cpu->rip & 4095);
     u32 number = jit_find(jit, rip, page, mode);
     jit->counters.lookups++;
-    if (number == JIT_NONE) {
-        const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
-        if (host == NULL)
-            return JIT_NONE;
-        if (jit->used + JIT_BLOCK_BYTES > jit->memory.bytes || jit->block_count == JIT_BLOCKS ||
-            jit->exit_count + JIT_BLOCK_EXITS > JIT_EXITS ||
-            jit->trap_count + JIT_BLOCK_INSNS > JIT_TRAPS) {
-            jit_flush(cpu);
-            page = page_at_rip(cpu, gpa >> 12, mode);
-        }
-        u64 start_tsc = __builtin_ia32_rdtsc();
-        number = jit_translate(cpu, page, host, gpa);
-        jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
-        jit->counters.refused += number == JIT_NONE || number == JIT_REFUSED;
+    if (number != JIT_NONE)
+        return number;
+    number = translate(cpu, &page, gpa);
+    if (number == JIT_NONE || number == JIT_REFUSED) {
+        jit_page_done(jit, page);
+        jit->counters.refused++;
     }
     return number;
 }
@@ -119,6 +119,8 @@ static u32 block_now(struct cpu *cpu)
     }
     if (number == JIT_REFUSED)
         return JIT_NONE;
+    if (rip >> 63 == 0 && cpu->privilege != PRIVILEGE_USER)
+        jit->low_kernel_code = true;
     const struct code_page *page = &jit->pages[jit->blocks[number].page];
     unsigned guard = jit_guard_index(page->virtual_page);
     cpu->jit_tables.page_guard[guard] = page->number;
@@ -181,14 +183,16 @@ bool jit_run(struct cpu *cpu)
     struct jit *jit = cpu->jit;
     u64 left = LEAVE_LOOKUP;
     for (;;) {
-        u64 flush_count = jit->flush_count;
+        u64 evict_count = jit->evict_count;
         follow_changes(cpu);
         if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
             return false;
+        if (!jit_has_room(jit))
+            jit_next_region(cpu);
         u32 number = block_now(cpu);
         if (number == JIT_NONE)
             return true;
-        if (jit->flush_count == flush_count)
+        if (jit->evict_count == evict_count)
             connect(cpu, left, number);
         left = enter(cpu, number);
     }

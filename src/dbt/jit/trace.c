@@ -55,9 +55,9 @@ void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit)
                                        .live_flags = one->live_before,
                                        .code = one->code};
     }
-    for (u32 i = first_exit; i < jit->exit_count && exit_count < JIT_BLOCK_EXITS; i++)
+    for (u32 i = first_exit; i < jit_filling(jit)->exits.next && exit_count < JIT_BLOCK_EXITS; i++)
         exits[exit_count++] = (struct trace_exit){jit->exits[i].target_rip + delta,
-                                                  jit->exits[i].guard != 0};
+                                                  jit->exits[i].leaves_page};
     u8 *code = jit_rw(jit, block->code);
     const struct trace_block told = {.cpu = draft->cpu->index,
                                      .number = draft->number,
@@ -81,12 +81,12 @@ void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit)
     jit->tracer->block(jit->tracer->ctx, &told);
 }
 
-void trace_tell_runs(struct cpu *cpu)
+void trace_tell_runs(struct cpu *cpu, const struct jit_span *blocks)
 {
     struct jit *jit = cpu->jit;
     if (cpu->vector_live)
         simd_save(cpu);
-    for (u32 i = 1; i < jit->block_count; i++) {
+    for (u32 i = blocks->first; i < blocks->next; i++) {
         if (jit->runs[i] != 0 && jit->tracer->wants(jit->tracer->ctx, jit->blocks[i].rip))
             jit->tracer->runs(jit->tracer->ctx, cpu->index, i, jit->blocks[i].rip, jit->runs[i]);
         jit->runs[i] = 0;

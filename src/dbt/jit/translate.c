@@ -57,7 +57,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8
     struct jit *jit = cpu->jit;
     draft->cpu = cpu;
     draft->jit = jit;
-    draft->number = jit->block_count;
+    draft->number = jit_filling(jit)->blocks.next;
     draft->rip = jit->pages[page].virtual_page << 12 | (cpu->rip & 4095);
     draft->page = host_page;
     draft->start = (unsigned)(cpu->rip & 4095);
@@ -66,6 +66,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8
     draft->privilege = cpu->privilege;
     draft->code_bytes = cpu->code_bytes;
     draft->insn_count = draft->cold_count = 0;
+    draft->out = (struct emitter){0};
     draft->ended = draft->failed = false;
 }
 
@@ -79,9 +80,7 @@ static void count(const struct draft *draft, u32 code)
     counters->insns += draft->insn_count;
     counters->guest_bytes += last->offset + last->insn.length;
     counters->hot_bytes += cold - code;
-    counters->cold_bytes += jit->used - cold;
-    if (counters->code_bytes_most < jit->used)
-        counters->code_bytes_most = jit->used;
+    counters->cold_bytes += jit_offset(jit, draft->out.at) - cold;
 }
 
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
@@ -93,16 +92,17 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     if (draft->insn_count == 0 || (draft->insn_count == 1 && draft->insns[0].how == HOW_INTERPRET))
         return JIT_REFUSED;
 
-    u32 exits_before = jit->exit_count, traps_before = jit->trap_count;
-    u32 code = (u32)align_up(jit->used, 16);
-    draft->out = (struct emitter){jit_rw(jit, code), jit->memory.rw + jit->memory.bytes, false};
+    struct jit_region *region = jit_filling(jit);
+    u32 exits_before = region->exits.next, traps_before = region->traps.next;
+    u32 code = (u32)align_up(region->code.next, 16);
+    draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->code.end), false};
     translate_all(draft);
     gpa_t marked = align_down(gpa, 4096) + draft->low;
     size_t marked_bytes = draft->high - draft->low;
     if (draft->failed || draft->out.full || !mmu_code_mark(cpu, marked, marked_bytes) ||
         !draft_unchanged(draft) || !mmu_code_marked(cpu, marked, marked_bytes)) {
-        jit->exit_count = exits_before;
-        jit->trap_count = traps_before;
+        region->exits.next = exits_before;
+        region->traps.next = traps_before;
         return JIT_NONE;
     }
     jit->blocks[draft->number] = (struct jit_block){.rip = draft->rip,
@@ -110,10 +110,8 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
                                                     .page = page,
                                                     .mode = draft->mode,
                                                     .has_live_flags = draft->insns[0].live_before};
-    if (cpu->rip >> 63 == 0 && draft->privilege != PRIVILEGE_USER)
-        jit->low_kernel_code = true;
-    jit->block_count++;
-    jit->used = jit_offset(jit, draft->out.at);
+    region->blocks.next++;
+    region->code.next = jit_offset(jit, draft->out.at);
     count(draft, code);
     jit_register(jit, draft->number);
     if (unlikely(jit->tracer))

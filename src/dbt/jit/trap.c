@@ -18,6 +18,25 @@ static unsigned guard_of(const struct jit *jit, u64 address)
     return i;
 }
 
+/* The trap site at offset CODE; NULL where there is none. */
+static const struct jit_trap_site *site_of(const struct jit *jit, u32 code)
+{
+    const struct jit_region *region = jit->regions, *end = region + jit->region_count;
+    while (region < end && code - region->code.first >= region->code.end - region->code.first)
+        region++;
+    if (region == end)
+        return NULL;
+    u32 low = region->traps.first, high = region->traps.next, next = high;
+    while (low < high) {
+        u32 middle = (low + high) / 2;
+        if (jit->traps[middle].code < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < next && jit->traps[low].code == code ? &jit->traps[low] : NULL;
+}
+
 bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
 {
     const struct jit *jit = cpu ? cpu->jit : NULL;
@@ -35,17 +54,10 @@ bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
         *sp = (u64)(uintptr_t)top;
         return true;
     }
-    u32 low = 0, high = jit->trap_count;
-    while (low < high) {
-        u32 middle = (low + high) / 2;
-        if (jit->traps[middle].code < code)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == jit->trap_count || jit->traps[low].code != code)
+    const struct jit_trap_site *site = site_of(jit, code);
+    if (site == NULL)
         return false;
-    *r9 = jit->traps[low].meta;
+    *r9 = site->meta;
     *pc = (u64)(uintptr_t)jit_rx(jit, jit->trap);
     return true;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bits.h"
 #include "base/log.h"
 #include "core/mem.h"
 #include "dbt/counters.h"
@@ -20,7 +21,8 @@
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
 
-enum { CPU_ALIGN = 64, CODE_BYTES = 32 << 20 /* of each vCPU */ };
+enum { CPU_ALIGN = 64 };
+enum { CODE_BYTES = 32 << 20, CODE_BYTES_MIN = 256 << 10, CODE_BYTES_MAX = 1 << 30 };
 
 struct dbt_engine {
     struct engine engine;
@@ -147,6 +149,20 @@ static const struct vcpu_ops dbt_vcpu_ops = {.run = dbt_run,
                                              .set = dbt_set,
                                              .free = dbt_vcpu_free};
 
+/* Code memory of each vCPU: CODE_BYTES, or what ATOLL_CODE_CACHE says (for tests and measurements),
+ * a number of bytes with K, M or G behind it, brought within limits. */
+static size_t code_bytes(void)
+{
+    const char *text = getenv("ATOLL_CODE_CACHE");
+    char *end;
+    if (text == NULL || text[0] < '0' || text[0] > '9')
+        return CODE_BYTES;
+    u64 bytes = min_u64(strtoull(text, &end, 10), CODE_BYTES_MAX);
+    unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    bytes = min_u64(bytes << shift, CODE_BYTES_MAX);
+    return bytes < CODE_BYTES_MIN ? CODE_BYTES_MIN : (size_t)bytes;
+}
+
 static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct err *err)
 {
     struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
@@ -165,7 +181,7 @@ static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct e
         goto fail;
     }
     if (getenv("ATOLL_INTERPRET") == NULL) {
-        r = translator_init(&vcpu->translator, cpu, CODE_BYTES);
+        r = translator_init(&vcpu->translator, cpu, code_bytes());
         if (r == 0 && dbt->tracer && jit_trace(cpu, dbt->tracer) < 0)
             log_warn("dbt", "vCPU %u is not traced: no memory", index);
         if (r < 0)

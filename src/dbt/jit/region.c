@@ -1,0 +1,126 @@
+/*
+ * dbt/jit/region.c - code memory in regions that are filled in turn: when all are full, the oldest
+ * is emptied and filled again.
+ *
+ * Emptying a region unregisters its blocks, which undoes what leads to them, takes its exits off
+ * the lists of their targets, and undoes links whose guard lies in it. What the vCPU keeps outside
+ * code memory and may point there - return stacks, targets of indirect branches, slots - is reset.
+ *
+ * Runs   on the vCPU's thread, from the dispatch loop, never while translated code is on its stack.
+ */
+#include "dbt/jit/draft_priv.h"
+
+#include "base/alloc.h"
+#include "base/errno.h"
+
+/* A number for every so many bytes of code memory; a region that runs out of one kind counts as
+ * full. A block of Debian's takes 850 bytes, and has four exits. */
+enum {
+    BYTES_PER_BLOCK = 256,
+    BYTES_PER_EXIT = 64,
+    BYTES_PER_PIECE = 64,
+    BYTES_PER_TRAP = 64,
+    REGION_BYTES_MIN = 16 << 10,
+    REGION_BYTES_GOOD = 64 << 10 /* smaller ones only to have four */
+};
+
+static u32 code_bytes(const struct jit *jit)
+{
+    return (u32)jit->memory.bytes - jit->stubs_end;
+}
+
+static unsigned region_count(const struct jit *jit)
+{
+    u32 count = code_bytes(jit) / REGION_BYTES_GOOD;
+    return count > JIT_REGIONS ? JIT_REGIONS : count < 4 ? 4 : count;
+}
+
+static u32 span_set(struct jit_span *span, u32 first, u32 count)
+{
+    *span = (struct jit_span){first, first, first + count};
+    return first + count;
+}
+
+int jit_regions_init(struct jit *jit)
+{
+    if (jit->memory.bytes > INT32_MAX || jit->memory.bytes < jit->stubs_end)
+        return -EINVAL;
+    u32 count = region_count(jit), bytes = code_bytes(jit) / count & ~15u;
+    if (bytes < REGION_BYTES_MIN)
+        return -EINVAL;
+    u32 blocks = (u32)min_u64(bytes / BYTES_PER_BLOCK, (JIT_BLOCKS - 1) / count);
+    u32 exits = bytes / BYTES_PER_EXIT, pieces = bytes / BYTES_PER_PIECE;
+    u32 traps = bytes / BYTES_PER_TRAP;
+    jit->blocks = new0_array(struct jit_block, 1 + blocks * count);
+    jit->pages = new0_array(struct code_page, 2 + blocks * count);
+    jit->exits = new0_array(struct jit_exit, 1 + exits * count);
+    jit->pieces = new0_array(struct jit_piece, pieces * count);
+    jit->traps = new0_array(struct jit_trap_site, traps * count);
+    if (!jit->blocks || !jit->pages || !jit->exits || !jit->pieces || !jit->traps)
+        return -ENOMEM;
+    u32 code = jit->stubs_end, block = 1, exit = 1, piece = 0, trap = 0; /* 0 is JIT_NONE */
+    for (u32 i = 0; i < count; i++) {
+        struct jit_region *region = &jit->regions[i];
+        code = span_set(&region->code, code, bytes);
+        block = span_set(&region->blocks, block, blocks);
+        exit = span_set(&region->exits, exit, exits);
+        piece = span_set(&region->pieces, piece, pieces);
+        trap = span_set(&region->traps, trap, traps);
+    }
+    jit->region_count = count;
+    return 0;
+}
+
+bool jit_has_room(const struct jit *jit)
+{
+    const struct jit_region *region = &jit->regions[jit->filling];
+    return region->code.end - region->code.next >= JIT_ROOM_BYTES &&
+           region->blocks.next < region->blocks.end && region->pieces.next < region->pieces.end;
+}
+
+static void region_empty(struct cpu *cpu, struct jit_region *region)
+{
+    struct jit *jit = cpu->jit;
+    if (jit->tracer)
+        trace_tell_runs(cpu, &region->blocks);
+    for (u32 i = region->pieces.first; i < region->pieces.next; i++) {
+        const struct jit_piece *piece = &jit->pieces[i];
+        if (piece->is_entry) { /* what leads to it are targets, which are all reset */
+            if (jit->blocks[piece->owner].indirect == piece->code)
+                jit->blocks[piece->owner].indirect = 0;
+        } else if (jit->exits[piece->owner].guard == piece->code) {
+            jit_unlink_exit(jit, piece->owner);
+        }
+    }
+    for (u32 i = region->exits.first; i < region->exits.next; i++)
+        jit_unlink_exit(jit, i);
+    for (u32 i = region->blocks.first; i < region->blocks.next; i++)
+        if (jit->blocks[i].page != JIT_NONE)
+            jit_unregister(jit, i);
+    region->code.next = region->code.first;
+    region->blocks.next = region->blocks.first;
+    region->exits.next = region->exits.first;
+    region->pieces.next = region->pieces.first;
+    region->traps.next = region->traps.first;
+}
+
+void jit_next_region(struct cpu *cpu)
+{
+    struct jit *jit = cpu->jit;
+    bool all = jit->page_number > INT32_MAX; /* all, so that page numbers may start again */
+    jit->filling = (jit->filling + 1) % jit->region_count;
+    struct jit_region *region = jit_filling(jit);
+    if (region->code.next == region->code.first && !all)
+        return;
+    region_empty(cpu, region);
+    jit->evict_count++;
+    if (all) {
+        for (unsigned i = 0; i < jit->region_count; i++)
+            region_empty(cpu, &jit->regions[i]);
+        jit->page_number = 1;
+        jit_clear_guards(cpu);
+    }
+    jit->slot_age++;
+    jit_reset_targets(cpu);
+    jit_reset_stacks(cpu);
+}
