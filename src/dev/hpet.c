@@ -28,6 +28,7 @@ enum {
 };
 enum { CONFIG_ENABLE = 1, CONFIG_LEGACY = 2 };
 enum { TICK_NS = HPET_PERIOD_FS / 1000000, EDGE_MIN_NS = 20000 };
+#define NO_MATCH UINT64_MAX
 #define TICKS_MAX (1ull << 60) /* further away than any clock goes */
 
 enum hpet_timer_config {
@@ -49,6 +50,7 @@ struct hpet_timer {
     u64 comparator;
     u64 period;
     u64 route;
+    u64 match; /* the counter's value, in 64 bits, at the comparator's next match; NO_MATCH: none */
     struct timer timer;
 };
 
@@ -118,20 +120,28 @@ static void timer_raise(struct hpet_timer *timer)
     }
 }
 
-/* Arms for the comparator's next match; JUST_FIRED: the match of this very tick is over. */
+/* Whether anybody learns of a match: only then is it worth waking the host for. Linux leaves its
+ * timer 0 running for ever, disabled. */
+static bool timer_is_heard(const struct hpet_timer *timer)
+{
+    return timer->config & (TN_ENABLE | TN_LEVEL);
+}
+
+/* Finds the comparator's next match and arms for it; JUST_FIRED: the match of this very tick is
+ * over. */
 static void timer_plan(struct hpet_timer *timer, bool just_fired)
 {
     struct hpet *hpet = timer->hpet;
     u64 mask = timer_mask(timer);
+    u64 counter = counter_now(hpet);
+    u64 ticks = (timer->comparator - counter) & mask;
 
-    if (!(hpet->config & CONFIG_ENABLE)) {
-        timer_cancel(&timer->timer);
-        return;
-    }
-    u64 ticks = (timer->comparator - counter_now(hpet)) & mask;
     if (ticks == 0 && just_fired)
         ticks = mask;
-    if (ticks > TICKS_MAX) {
+    timer->match = NO_MATCH;
+    if ((hpet->config & CONFIG_ENABLE) && ticks <= TICKS_MAX)
+        timer->match = counter + ticks;
+    if (timer->match == NO_MATCH || !timer_is_heard(timer)) {
         timer_cancel(&timer->timer);
         return;
     }
@@ -141,17 +151,34 @@ static void timer_plan(struct hpet_timer *timer, bool just_fired)
     timer_arm(&timer->timer, vm_clock_now(hpet->clock) + delay_ns);
 }
 
+/* Moves the comparator on, at or after a match: to the first that is still to come. */
+static void comparator_advance(struct hpet_timer *timer)
+{
+    if (!(timer->config & TN_PERIODIC) || timer->period == 0)
+        return;
+    u64 late = counter_now(timer->hpet) - timer->match;
+    timer->comparator += (late / timer->period + 1) * timer->period;
+    timer->comparator &= timer_mask(timer);
+}
+
+/* What matches that nobody heard of have done by now; before registers are looked at. */
+static void timers_follow(struct hpet *hpet)
+{
+    for (unsigned i = 0; i < HPET_TIMER_COUNT; i++) {
+        struct hpet_timer *timer = &hpet->timers[i];
+        if (timer_is_heard(timer) || timer->match == NO_MATCH ||
+            (s64)(counter_now(hpet) - timer->match) < 0)
+            continue;
+        comparator_advance(timer);
+        timer_plan(timer, true);
+    }
+}
+
 static void timer_fired(void *ctx)
 {
     struct hpet_timer *timer = ctx;
-    u64 mask = timer_mask(timer);
 
-    if ((timer->config & TN_PERIODIC) && timer->period != 0) {
-        /* The first match that is still to come: periods gone by are dropped. */
-        u64 late = (counter_now(timer->hpet) - timer->comparator) & mask;
-        timer->comparator += (late / timer->period + 1) * timer->period;
-        timer->comparator &= mask;
-    }
+    comparator_advance(timer);
     timer_raise(timer);
     timer_plan(timer, true);
 }
@@ -285,6 +312,7 @@ static u64 hpet_read(void *device, u64 offset, unsigned bytes)
 {
     if (offset % 8 + bytes > 8)
         return 0;
+    timers_follow(device);
     return register_read(device, (unsigned)offset & ~7u) >> (8 * (offset % 8));
 }
 
@@ -294,6 +322,7 @@ static void hpet_write(void *device, u64 offset, unsigned bytes, u64 value)
 
     if (bytes < 4 || offset % bytes != 0)
         return; /* the specification knows aligned words of 32 and 64 bits */
+    timers_follow(device);
     register_write(device, (unsigned)offset & ~7u, value << shift, bytes_mask(bytes) << shift);
 }
 
@@ -309,6 +338,7 @@ static void hpet_reset(void *device)
         timer_lower(timer);
         timer->config = timer->period = timer->route = 0;
         timer->comparator = UINT64_MAX;
+        timer->match = NO_MATCH;
         timer_cancel(&timer->timer);
     }
 }
@@ -358,7 +388,7 @@ static const struct device_region hpet_regions[] = {{BUS_MMIO, HPET_BASE, HPET_B
 #define TIMER_FIELDS(n)                                                             \
     FIELD(struct hpet, timers[n].config), FIELD(struct hpet, timers[n].comparator), \
         FIELD(struct hpet, timers[n].period), FIELD(struct hpet, timers[n].route),  \
-        FIELD_TIMER(struct hpet, timers[n].timer)
+        FIELD(struct hpet, timers[n].match), FIELD_TIMER(struct hpet, timers[n].timer)
 
 static const struct field hpet_fields[] = {
     FIELD(struct hpet, config),

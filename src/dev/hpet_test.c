@@ -142,6 +142,36 @@ static void test_periodic(void **state)
     assert_in_range(bench.wires[LEGACY_8].rise_count - before, 1, 60);
 }
 
+/* A timer whose interrupt is off wakes nobody, and yet its comparator goes on, in phase: also when
+ * a 32-bit counter has gone round twice, with a period that does not divide it. */
+static void test_unheard(void **state)
+{
+    enum { PERIOD = 700000 };
+
+    put(CONFIG, 1);
+    put(0x100, 0x4c | 1 << 8 | 20 << 9);
+    u32 first = get(COUNTER) + PERIOD;
+    put(0x108, first);
+    put(0x108, PERIOD);
+    step(&bench.clock, 8 * MS);
+    assert_int_equal(bench.wires[20].rise_count, 1);
+    assert_int_equal(bench.clock.heap_count, 1);
+    put(0x100, 0x8 | 1 << 8 | 20 << 9);
+    assert_int_equal(bench.clock.heap_count, 0);
+    for (unsigned i = 0; i < 10; i++) {
+        step(&bench.clock, i * 10000ull * MS);
+        u64 left = (u32)(get(0x108) - get(COUNTER));
+        assert_in_range(left, 1, PERIOD);
+        u64 periods = (get64(COUNTER) + left - first) / PERIOD;
+        assert_int_equal(get(0x108), (u32)(first + periods * PERIOD));
+    }
+    assert_int_equal(bench.wires[20].rise_count, 1);
+    put(0x100, 0xc | 1 << 8 | 20 << 9); /* on again: at the next match, not before */
+    assert_int_equal(bench.wires[20].rise_count, 1);
+    step(&bench.clock, 8 * MS);
+    assert_int_equal(bench.wires[20].rise_count, 2);
+}
+
 static void test_level_and_msi(void **state)
 {
     put(CONFIG, 1);
@@ -188,6 +218,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_counter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_one_shot_and_legacy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_periodic, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unheard, setup, teardown),
         cmocka_unit_test_setup_teardown(test_level_and_msi, setup, teardown),
         cmocka_unit_test_setup_teardown(test_state, setup, teardown),
     };
