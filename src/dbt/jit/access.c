@@ -84,7 +84,8 @@ void draft_effective_address(struct draft *draft, const struct draft_insn *one,
 }
 
 /* Adds the base of FS or GS to T0. In 32-bit code the sum wraps, and where the segment is not one
- * that everything may be done with, it becomes an address that misses. */
+ * that everything may be done with, it becomes an address that misses. (Whether an operand that
+ * itself wraps at 4 GiB raises #GP then is left to implementations.) */
 static void add_segment_base(struct draft *draft, unsigned segment)
 {
     struct emitter *out = &draft->out;

@@ -139,7 +139,9 @@ static void state_random(struct x86_state *state)
     for (unsigned i = 0; i < X86_SEGMENT_COUNT; i++)
         if (i != X86_CS)
             state->seg[i] = flat_segment(user ? 16 | 3 : 16, user ? 0xc0f3 : 0xc093);
-    state->seg[X86_GS].base = DATA + 64;
+    /* What wraps at 4 GiB and stays in a page may fault or not; from a page's start it leaves it.
+     */
+    state->seg[X86_GS].base = code_bytes == 8 ? DATA + 64 : DATA;
     if (code_bytes == 4) { /* one that has limits: translated code must not take it for whole */
         state->seg[X86_FS].base = 0 - (u64)below(2) * 256;
         state->seg[X86_FS].limit = below(2) ? DATA + 0xfff : UINT32_MAX;

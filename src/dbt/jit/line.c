@@ -85,11 +85,12 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
     const struct guest_ea *ea = &access->ea;
     unsigned line;
     if (access->keep_flags || access->bytes > 1u << (CPU_LINE_SIZES - 1) ||
-        draft->code_bytes != 8 || ea->address_bytes != 8 || !line_pick(draft, ea, &line))
+        ea->address_bytes != draft->code_bytes || !line_pick(draft, ea, &line))
         return false;
     line += access->write;
-    bool plain = ea->base < X86_GPR_COUNT && !in_slot(ea->base) && ea->index == INSN_NO_REG &&
-                 ea->segment != X86_FS && ea->segment != X86_GS;
+    /* In 32-bit code the sum wraps, and the line may be that of a page above. */
+    bool plain = draft->code_bytes == 8 && ea->base < X86_GPR_COUNT && !in_slot(ea->base) &&
+                 ea->index == INSN_NO_REG && ea->segment != X86_FS && ea->segment != X86_GS;
     u8 *start = out->at;
     if (plain)
         test_register(draft, ea, line, ret_mem);

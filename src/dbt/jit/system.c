@@ -4,8 +4,8 @@
  *
  * Spec   Intel SDM vol. 2, the pages of the instructions; vol. 3A 6.8.3 (STI's shadow).
  *
- * Only 64-bit code, and privileged ones only at level 0: translated code never runs at level 1 or 2
- * (jit_usable). What is unusual goes to the interpreter like a memory access that missed.
+ * Privileged ones only at level 0: translated code never runs at level 1 or 2 (jit_usable). What is
+ * unusual goes to the interpreter like a memory access that missed.
  *
  * While translated code runs cpu->special is 0: nothing waits for delivery, TF and RF are clear,
  * and with IF set no interrupt is wanted. STI and POPF keep it so: where an interrupt is wanted
@@ -29,10 +29,7 @@ static bool is_whole_register(const struct insn *insn)
 
 bool system_possible(const struct draft *draft, const struct insn *insn)
 {
-    if (draft->code_bytes != 8)
-        return false;
     switch (insn->op) {
-    case OP_SWAPGS:
     case OP_CLI:
     case OP_STI:
         return in_kernel(draft);
@@ -40,10 +37,13 @@ bool system_possible(const struct draft *draft, const struct insn *insn)
         return in_kernel(draft) && insn->reg < 5 && insn->reg != 1;
     case OP_MOV_FROM_SEG:
         return is_whole_register(insn) && insn->reg < X86_SEGMENT_COUNT;
+    case OP_SWAPGS:
+        return in_kernel(draft) && draft->code_bytes == 8;
     case OP_RDFSBASE:
     case OP_RDGSBASE:
     case OP_WRFSBASE:
     case OP_WRGSBASE:
+        return draft->code_bytes == 8;
     case OP_RDPID:
     case OP_CLD:
     case OP_STD:
@@ -51,12 +51,12 @@ bool system_possible(const struct draft *draft, const struct insn *insn)
     case OP_RDTSCP:
         return true;
     case OP_SYSCALL:
-        return !in_kernel(draft);
+        return !in_kernel(draft) && draft->code_bytes == 8;
     case OP_SYSRET:
         return draft->privilege == PRIVILEGE_KERNEL && insn->operand_bytes == 8;
     case OP_PUSHF:
     case OP_POPF:
-        return insn->operand_bytes == 8;
+        return insn->operand_bytes == draft->code_bytes;
     default:
         return false;
     }
@@ -140,7 +140,10 @@ static void do_sti(struct draft *draft, const struct draft_insn *one)
 static void do_mov_from_cr(struct draft *draft, const struct draft_insn *one)
 {
     static const s32 at[] = {STATE_AT(cr0), 0, STATE_AT(cr2), STATE_AT(cr3), STATE_AT(cr4)};
-    emit_load(&draft->out, T0, STATE, at[one->insn.reg]);
+    if (draft->code_bytes == 8)
+        emit_load(&draft->out, T0, STATE, at[one->insn.reg]);
+    else
+        emit_load32(&draft->out, T0, STATE, at[one->insn.reg]);
     set_gpr(draft, one->insn.rm, T0);
 }
 
@@ -218,8 +221,10 @@ static void do_base(struct draft *draft, const struct draft_insn *one)
 static void do_pushf(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(draft, -8), 8, true, true};
-    struct host_mem mem, below = host_mem_base(GUEST_RSP, -8);
+    bool wide = draft->code_bytes == 8;
+    s32 bytes = (s32)draft->code_bytes;
+    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, true};
+    struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     struct host_mem spill = host_mem_base(STATE, STATE_AT(jit_target));
     if (live_after(draft, one)) {
         draft_interpret(draft, one);
@@ -234,8 +239,8 @@ static void do_pushf(struct draft *draft, const struct draft_insn *one)
     emit_load32(out, T1, STATE, STATE_AT(rflags));
     emit_alu_imm(out, ALU_AND, false, T1, (s32) ~(u32)(X86_ARITH_FLAGS | X86_RF | X86_VM));
     emit_alu_mem(out, ALU_OR, T1, &spill);
-    emit_op_mem(out, 0x89, true, T1, &mem);
-    emit_lea(out, true, GUEST_RSP, &below);
+    emit_op_mem(out, 0x89, wide, T1, &mem);
+    emit_lea(out, wide, GUEST_RSP, &below);
 }
 
 /* Where only arithmetic flags change, and at level 0 IF. Level 3 changes neither IF nor IOPL while
@@ -243,12 +248,13 @@ static void do_pushf(struct draft *draft, const struct draft_insn *one)
 static void do_popf(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
-    struct access access = {ea_stack(draft, 0), 8, false, false};
-    struct host_mem mem, above = host_mem_base(GUEST_RSP, 8);
+    bool wide = draft->code_bytes == 8;
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false};
+    struct host_mem mem, above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes);
     struct host_mem rflags = host_mem_base(STATE, STATE_AT(rflags));
     u32 same = X86_TF | X86_DF | X86_NT | X86_AC | X86_ID;
     draft_access(draft, one, &access, &mem);
-    emit_op_mem(out, 0x8b, true, T0, &mem);
+    emit_op_mem(out, 0x8b, wide, T0, &mem);
     emit_load32(out, T1, STATE, STATE_AT(rflags));
     if (in_kernel(draft)) {
         same |= X86_IOPL;
@@ -271,7 +277,7 @@ static void do_popf(struct draft *draft, const struct draft_insn *one)
         emit_alu_imm(out, ALU_AND, false, T1, X86_IF); /* what changes of IF */
         emit_op_mem(out, 0x31, false, T1, &rflags);    /* xor */
     }
-    emit_lea(out, true, GUEST_RSP, &above);
+    emit_lea(out, wide, GUEST_RSP, &above);
     if (live_after(draft, one)) {
         emit_store(out, RAX, STATE, STATE_AT(jit_spill));
         emit_mov32(out, RAX, T0);
