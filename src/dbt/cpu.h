@@ -35,7 +35,7 @@ struct insn;
 
 enum { CPU_REPLAY_MAX = 160 };
 enum { CPU_TLB_ENTRIES = 1024, CPU_TLB_SETS = 1024, CPU_TLB_WAYS = 4, CPU_TLB_JOURNAL = 128 };
-enum { CPU_TLB_PCIDS = 4096, CPU_FILTER_WORDS = 64 };
+enum { CPU_TLB_PCIDS = 4096, CPU_FILTER_WORDS = 64, CPU_FETCH_CONTEXTS = 16 };
 
 /* How an access is checked (SDM vol. 3A 4.6). There is one first-level TLB for each of the first
  * three; PRIVILEGE_SYSTEM is checked exactly as PRIVILEGE_KERNEL is, whatever the CPL. */
@@ -74,6 +74,13 @@ struct cpu_walk_entry {
     u64 gpa; /* of the page; low bits: what the walk found */
 };
 
+/* What is known of the lower half's code in an address space that is not the current one. */
+struct cpu_fetch_context {
+    u16 asid; /* 0: nothing */
+    u64 epoch;
+    u64 filter[CPU_FILTER_WORDS];
+};
+
 struct cpu_tlb {
     struct cpu_tlb_entry entries[PRIVILEGE_COUNT][CPU_TLB_ENTRIES];
     /* Always empty: what tlb_data points to while each access must be looked at (data breakpoints,
@@ -91,10 +98,13 @@ struct cpu_tlb {
      * since fetch_epoch of their half of the address space last changed. */
     u64 large_filter[CPU_FILTER_WORDS];
     u64 fetch_filter[2][CPU_FILTER_WORDS];
-    /* Count the changes after which a fetch may find another page at the same address, in the lower
-     * and the upper half of the address space. */
+    /* While one is the same, a fetch from an address that was fetched from finds the same page: of
+     * the lower and the upper half of the address space (mmu/fetch.c). */
     u64 fetch_epoch[2];
-    bool upper_local; /* code was fetched from a page of the upper half that is not global */
+    u64 fetch_epoch_last; /* the last one given to either half */
+    struct cpu_fetch_context fetch_contexts[CPU_FETCH_CONTEXTS]; /* by address-space number */
+    bool upper_local;  /* code was fetched from a page of the upper half that is not global */
+    bool lower_global; /* and from one of the lower half that is */
 };
 
 /* Answers and acknowledgements of device accesses of the instruction in progress, in order. */

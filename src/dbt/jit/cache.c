@@ -131,19 +131,6 @@ void jit_reset_stacks(struct cpu *cpu)
         jit_stack_reset(cpu, i);
 }
 
-static void guards_clear(struct cpu *cpu, unsigned half)
-{
-    u32 *guards = cpu->jit_tables.page_guard + half * (CPU_JIT_GUARDS / 2);
-    for (unsigned i = 0; i < CPU_JIT_GUARDS / 2; i++)
-        guards[i] = 0;
-}
-
-void jit_clear_guards(struct cpu *cpu)
-{
-    guards_clear(cpu, 0);
-    guards_clear(cpu, 1);
-}
-
 /* Forgets the blocks of the physical page with HASH, and of others that have it. */
 static void pages_forget(struct cpu *cpu, u32 hash)
 {
@@ -187,18 +174,17 @@ void jit_follow_code_writes(struct cpu *cpu)
 void jit_follow_mappings(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
-    bool low = jit->fetch_epoch_seen[0] != cpu->tlb.fetch_epoch[0];
-    bool high = jit->fetch_epoch_seen[1] != cpu->tlb.fetch_epoch[1];
-    for (unsigned half = 0; half < 2; half++) {
-        if (jit->fetch_epoch_seen[half] == cpu->tlb.fetch_epoch[half])
-            continue;
-        jit->fetch_epoch_seen[half] = cpu->tlb.fetch_epoch[half];
-        guards_clear(cpu, half);
-    }
-    if (high && jit->high_user_code) {
-        guards_clear(cpu, 0);
-        jit->high_user_code = false;
-    }
+    u64 *seen = jit->fetch_epoch_seen;
+    const u64 *now = cpu->tlb.fetch_epoch;
+    bool low = seen[0] != now[0], high = seen[1] != now[1];
+    if (high && jit->high_user_code)
+        jit_guards_clear(cpu);
+    else if (high)
+        jit_guards_clear_upper(cpu);
+    if (low)
+        jit_guards_switch(cpu, seen[0], now[0]);
+    seen[0] = now[0];
+    seen[1] = now[1];
     if (high || (low && jit->low_kernel_code))
         jit_reset_stacks(cpu);
     else if (low)
@@ -218,6 +204,7 @@ static void jit_free(struct jit *jit)
     alloc_free(jit->traps);
     alloc_free(jit->draft);
     alloc_free(jit->slots);
+    alloc_free(jit->guards);
     alloc_free(jit->runs);
     alloc_free(jit);
 }
@@ -232,7 +219,8 @@ int jit_init(struct cpu *cpu, const struct jit_memory *memory)
     jit->page_hash = new0_array(u32, CPU_CODE_HASH);
     jit->draft = new0(struct draft);
     jit->slots = new0_array(struct jit_slot, JIT_SLOTS);
-    bool whole = jit->hash && jit->page_hash && jit->draft && jit->slots;
+    jit->guards = new0(struct jit_guards);
+    bool whole = jit->hash && jit->page_hash && jit->draft && jit->slots && jit->guards;
     int result = whole ? 0 : -ENOMEM;
     if (result == 0 && !jit_make_stubs(jit))
         result = -EINVAL;
@@ -248,7 +236,7 @@ int jit_init(struct cpu *cpu, const struct jit_memory *memory)
     jit->code_log_seen = __atomic_load_n(&cpu->group->code_log_count, __ATOMIC_ACQUIRE);
     jit_reset_targets(cpu);
     jit_reset_stacks(cpu);
-    jit_clear_guards(cpu);
+    jit_guards_clear(cpu);
     return 0;
 }
 

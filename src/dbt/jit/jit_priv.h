@@ -141,10 +141,11 @@ struct jit_region {
     struct jit_span traps; /* in ascending order of their code */
 };
 
-/* What the dispatch loop found lately: the block for a RIP, in the mode and mappings of STAMP. */
+/* What the dispatch loop found lately: the block for a RIP, in a mode and an epoch. */
 struct jit_slot {
     u64 rip;
-    u64 stamp;
+    u64 stamp; /* epoch and mode */
+    u64 age;   /* jit.slot_age */
     u32 block; /* or JIT_REFUSED */
 };
 enum { JIT_SLOTS = 1 << 12 };
@@ -157,6 +158,25 @@ struct jit_counters {
     u64 invalidated_blocks, links, indirect_entries;
     u64 entered, left[4]; /* by enum jit_leave */
     u64 lookups, interpreted;
+};
+
+/* The lower half's guards, as guard.c keeps them by epoch. */
+enum { JIT_GUARD_NOTES = 512, JIT_GUARD_CONTEXTS = 16 };
+struct jit_guard_note {
+    u16 index;
+    u32 number;
+    u64 delta;
+};
+struct jit_guard_context {
+    u64 epoch; /* 0: none */
+    u32 count;
+    struct jit_guard_note notes[JIT_GUARD_NOTES];
+};
+struct jit_guards {
+    u32 set_count; /* of SET; more than it holds: not all are noted */
+    u16 set[JIT_GUARD_NOTES];
+    u32 next_context; /* the next one to replace */
+    struct jit_guard_context contexts[JIT_GUARD_CONTEXTS];
 };
 
 struct jit {
@@ -179,7 +199,8 @@ struct jit {
     struct jit_piece *pieces;
     struct draft *draft; /* owned: the block being made */
     struct jit_slot *slots;
-    u64 slot_age; /* counts what makes slots stale besides changed mappings */
+    struct jit_guards *guards; /* owned */
+    u64 slot_age;              /* counts what makes slots stale besides changed mappings */
     struct jit_trap_site *traps;
     u32 code_log_seen;       /* how much of the group's log of overwritten code */
     u64 fetch_epoch_seen[2]; /* of the lower and the upper half of the address space */
@@ -256,8 +277,6 @@ void jit_page_done(struct jit *jit, u32 page);
 void jit_follow_code_writes(struct cpu *cpu);
 /* Follows the MMU's changes of mappings: guards and return stacks. */
 void jit_follow_mappings(struct cpu *cpu);
-/* Forgets what is known of mappings. */
-void jit_clear_guards(struct cpu *cpu);
 /* Empties the table of targets of indirect branches. */
 void jit_reset_targets(struct cpu *cpu);
 /* Empties the return stacks. */
@@ -275,6 +294,14 @@ static inline struct jit_region *jit_filling(struct jit *jit)
 bool jit_has_room(const struct jit *jit);
 /* Goes on to the next region, which is emptied first: blocks go, and evict_count counts up. */
 void jit_next_region(struct cpu *cpu);
+
+/* guard.c: PAGE's mapping was seen to hold, with DELTA. */
+void jit_guard_set(struct cpu *cpu, const struct code_page *page, u64 delta);
+/* All mappings must be looked up again; or those of the upper half. */
+void jit_guards_clear(struct cpu *cpu);
+void jit_guards_clear_upper(struct cpu *cpu);
+/* The lower half's mappings of epoch FROM have become those of epoch TO. */
+void jit_guards_switch(struct cpu *cpu, u64 from, u64 to);
 
 /* run.c: called from stubs, on the C stack, with the guest's state in struct cpu: interprets the
  * instruction that META names. */

@@ -118,7 +118,7 @@ void jit_next_region(struct cpu *cpu)
         for (unsigned i = 0; i < jit->region_count; i++)
             region_empty(cpu, &jit->regions[i]);
         jit->page_number = 1;
-        jit_clear_guards(cpu);
+        jit_guards_clear(cpu);
     }
     jit->slot_age++;
     jit_reset_targets(cpu);

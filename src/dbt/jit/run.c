@@ -108,27 +108,24 @@ static u32 block_now(struct cpu *cpu)
     struct jit *jit = cpu->jit;
     u64 rip = cpu->rip;
     struct jit_slot *slot = &jit->slots[(rip ^ rip >> 12) % JIT_SLOTS];
-    u64 stamp = (cpu->tlb.fetch_epoch[rip >> 63] + jit->slot_age) << 8 | jit_mode(cpu);
+    u64 stamp = cpu->tlb.fetch_epoch[rip >> 63] << 8 | jit_mode(cpu);
     u32 number = slot->block;
-    if (slot->rip != rip || slot->stamp != stamp) {
+    if (slot->rip != rip || slot->stamp != stamp || slot->age != jit->slot_age) {
         number = block_at_rip(cpu);
         if (number == JIT_NONE)
             return JIT_NONE;
-        stamp = (cpu->tlb.fetch_epoch[rip >> 63] + jit->slot_age) << 8 | jit_mode(cpu);
-        *slot = (struct jit_slot){rip, stamp, number};
+        *slot = (struct jit_slot){rip, stamp, jit->slot_age, number};
     }
     if (number == JIT_REFUSED)
         return JIT_NONE;
     if (rip >> 63 == 0 && cpu->privilege != PRIVILEGE_USER)
         jit->low_kernel_code = true;
     const struct code_page *page = &jit->pages[jit->blocks[number].page];
-    unsigned guard = jit_guard_index(page->virtual_page);
-    cpu->jit_tables.page_guard[guard] = page->number;
     if (page->relative) {
         cpu->jit_delta = rip - jit->blocks[number].rip;
         jit->high_user_code |= rip >> 63;
-        cpu->jit_tables.guard_delta[guard] = cpu->jit_delta;
     }
+    jit_guard_set(cpu, page, page->relative ? cpu->jit_delta : 0);
     return number;
 }
 

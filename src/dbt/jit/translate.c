@@ -89,7 +89,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     struct draft *draft = jit->draft;
     draft_begin(draft, cpu, page, host_page);
     draft_decode(draft);
-    if (draft->insn_count == 0 || (draft->insn_count == 1 && draft->insns[0].how == HOW_INTERPRET))
+    if (draft->insn_count == 0)
         return JIT_REFUSED;
 
     struct jit_region *region = jit_filling(jit);

@@ -221,8 +221,6 @@ gpa_t mmu_fetch_page(struct cpu *cpu, gva_t gva)
     check_canonical(cpu, gva);
     enum cpu_privilege privilege = cpu->cpl == 3 ? PRIVILEGE_USER : PRIVILEGE_KERNEL;
     u64 walk = mmu_translate(cpu, gva, ACCESS_FETCH, privilege);
-    filter_set(cpu->tlb.fetch_filter[gva >> 63], gva >> 12);
-    if (gva >> 63 && !(walk & WALK_GLOBAL))
-        cpu->tlb.upper_local = true;
+    fetch_note(cpu, gva, walk);
     return walk & WALK_GPA;
 }

@@ -57,6 +57,8 @@ static void asids_reset(struct cpu *cpu)
     for (unsigned pcid = 0; pcid < CPU_TLB_PCIDS; pcid++)
         tlb->asids[pcid] = 0;
     tlb->asid_next = ASID_FIRST;
+    tlb->asid = 0; /* the numbers are given out again */
+    fetch_forget(cpu);
 }
 
 /* Gives PCID a number that no cached entry has. */
@@ -102,22 +104,6 @@ void tlb_drop_writes(struct cpu *cpu)
     lines_clear_writes(cpu);
 }
 
-static void fetch_epoch_next(struct cpu *cpu, bool upper)
-{
-    cpu->tlb.fetch_epoch[upper]++;
-    __builtin_memset(cpu->tlb.fetch_filter[upper], 0, sizeof(cpu->tlb.fetch_filter[upper]));
-}
-
-/* After all non-global translations went. Kernels keep their code global, so that a new address
- * space leaves what is known of it alone. */
-static void fetch_epoch_switch(struct cpu *cpu)
-{
-    fetch_epoch_next(cpu, false);
-    if (cpu->tlb.upper_local)
-        fetch_epoch_next(cpu, true);
-    cpu->tlb.upper_local = false;
-}
-
 void tlb_reset(struct cpu *cpu)
 {
     cpu->counters.full_flushes++;
@@ -130,6 +116,7 @@ void tlb_reset(struct cpu *cpu)
     __builtin_memset(cpu->tlb.large_filter, 0, sizeof(cpu->tlb.large_filter));
     fetch_epoch_next(cpu, false);
     fetch_epoch_next(cpu, true);
+    cpu->tlb.lower_global = false;
 }
 
 void mmu_flush_all(struct cpu *cpu)
@@ -140,6 +127,7 @@ void mmu_flush_all(struct cpu *cpu)
 void mmu_flush_pcid(struct cpu *cpu, unsigned pcid)
 {
     asid_renew(cpu, pcid);
+    unsigned old_asid = cpu->tlb.asid;
     /* Running out of numbers has taken the current one away as well. */
     unsigned now = pcid_now(cpu);
     if (cpu->tlb.asids[now] == 0)
@@ -147,7 +135,7 @@ void mmu_flush_pcid(struct cpu *cpu, unsigned pcid)
     cpu->tlb.asid = cpu->tlb.asids[now];
     if (pcid == now) {
         entries_flush(cpu, false);
-        fetch_epoch_switch(cpu);
+        fetch_switch(cpu, old_asid);
     }
 }
 
@@ -162,9 +150,10 @@ void mmu_switch(struct cpu *cpu, bool keep)
     cpu->counters.cr3_writes++;
     if (!keep || cpu->tlb.asids[pcid] == 0)
         asid_renew(cpu, pcid);
+    unsigned old_asid = cpu->tlb.asid;
     cpu->tlb.asid = cpu->tlb.asids[pcid];
     entries_flush(cpu, false);
-    fetch_epoch_switch(cpu);
+    fetch_switch(cpu, old_asid);
 }
 
 static void large_note(struct cpu *cpu, gva_t gva, u64 walk)
@@ -199,6 +188,7 @@ static void large_flush(struct cpu *cpu, gva_t gva, u64 flag, unsigned shift)
         }
     }
     fetch_epoch_next(cpu, gva >> 63);
+    fetch_forget(cpu);
 }
 
 /* Drops the one 4 KiB entry of GVA. */
@@ -224,8 +214,7 @@ static void page_flush(struct cpu *cpu, unsigned asid, gva_t gva)
     struct cpu_tlb *tlb = &cpu->tlb;
     cpu->counters.page_flushes++;
     page_drop(cpu, asid, gva);
-    if (filter_has(tlb->fetch_filter[gva >> 63], gva >> 12))
-        fetch_epoch_next(cpu, gva >> 63);
+    fetch_page_flushed(cpu, asid, gva);
     /* A 4 MiB page lies in two of these regions, hence both are looked for. */
     gva_t other = gva ^ BIT(21);
     if (filter_has(tlb->large_filter, gva >> 21))

@@ -48,6 +48,20 @@ void lines_clear_writes(struct cpu *cpu);
 void lines_clear_page(struct cpu *cpu, gva_t page);
 void lines_follow(struct cpu *cpu);
 
+/* fetch.c: a new epoch for a half of the address space. */
+void fetch_epoch_next(struct cpu *cpu, bool upper);
+/* All non-global translations of the first level went: CR3 was loaded, or the current address
+ * space's were dropped. The address-space number was OLD_ASID before; 0: one that does not count
+ * any more.
+ */
+void fetch_switch(struct cpu *cpu, unsigned old_asid);
+/* Other address spaces' code must be looked up again. */
+void fetch_forget(struct cpu *cpu);
+/* The page of GVA was dropped, of ASID or global. */
+void fetch_page_flushed(struct cpu *cpu, unsigned asid, gva_t gva);
+/* Code was fetched from GVA's page. */
+void fetch_note(struct cpu *cpu, gva_t gva, u64 walk);
+
 /* Bytes of guest RAM at GPA, within one page, were just written by CPU itself although the page
  * holds decoded code. */
 void code_page_written(struct cpu *cpu, gpa_t gpa, size_t bytes);
