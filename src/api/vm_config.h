@@ -41,6 +41,8 @@
  * whenever SIGUSR2 comes
  *   debug_trace   string   none      FILE[,rip=FIRST[-LAST]]: what the translator makes of guest
  * code
+ *   debug_lockstep string  none      "all" or FIRST/EVERY: translated code is checked against the
+ * interpreter, each block's first FIRST runs and then every EVERYth; one vCPU only
  *
  * atoll-vm exits with a status of api/exit_status.h.
  */

@@ -227,6 +227,12 @@ static int take_debug_trace(struct run_args *args, const char *value, struct err
     return 0;
 }
 
+static int take_debug_lockstep(struct run_args *args, const char *value, struct err *err)
+{
+    args->debug_lockstep = value;
+    return 0;
+}
+
 static int take_keep(struct run_args *args, const char *value, struct err *err)
 {
     args->keeps_changes = true;
@@ -255,6 +261,7 @@ static const struct option options[] = {
     {"--keep", take_keep, false},
     {"--debug-stats", take_debug_stats, true},
     {"--debug-trace", take_debug_trace, true},
+    {"--debug-lockstep", take_debug_lockstep, true},
     {"--help", take_help, false},
 };
 

@@ -38,7 +38,7 @@ struct run_args {
     enum run_console console;
     const char *devices[RUN_DEVICES_MAX];
     unsigned device_count;
-    const char *debug_stats, *debug_trace;
+    const char *debug_stats, *debug_trace, *debug_lockstep;
     bool keeps_changes;
     bool wants_help;
     const char *const *command; /* ends in NULL; NULL when there is none */

@@ -81,6 +81,8 @@ static json_t *config_json(const struct vm_plan *plan)
         json_object_set_new(config, "debug_stats", json_string(args->debug_stats));
     if (args->debug_trace != NULL)
         json_object_set_new(config, "debug_trace", json_string(args->debug_trace));
+    if (args->debug_lockstep != NULL)
+        json_object_set_new(config, "debug_lockstep", json_string(args->debug_lockstep));
     for (unsigned i = 0; i < args->device_count; i++)
         json_array_append_new(devices, json_string(args->devices[i]));
     json_object_set_new(config, "devices", devices);

@@ -138,6 +138,9 @@ struct cpu_jit_tables {
     void *targets[CPU_JIT_TARGETS]; /* by hash of RIP: entries that verify RIP and mapping */
 };
 
+/* Why __builtin_longjmp brought control back to who holds cpu->jump. */
+enum cpu_left { LEFT_NOT, LEFT_FAULT, LEFT_EXIT };
+
 /* What makes the run loop look closer between two instructions: bits of cpu->special. */
 enum cpu_special {
     SPECIAL_STEP = 1, /* TF, RF, code breakpoints, an interrupt shadow: one instruction at a time */
@@ -159,6 +162,7 @@ struct cpu_counters {
      * blocks that the run loop interprets. */
     u64 insns_interpreted[CPU_INSN_FORMS], insns_missed[CPU_INSN_FORMS];
     u64 insns_started[CPU_INSN_FORMS];
+    u64 insns_ahead[CPU_INSN_FORMS]; /* executed to be compared, and taken back (jit/lockstep.c) */
 };
 
 enum { CPU_GROUP_MAX = 256, CPU_CODE_HASH = 1 << 16, CPU_CODE_LOG = 1024 };
@@ -216,7 +220,7 @@ struct cpu {
     bool leave_block;      /* decoded code was overwritten: stop after this instruction */
     bool vector_live;
     u8 block_mode;    /* enum block_mode of interp/op_priv.h, as the mode is now */
-    u8 left;          /* enum cpu_left of interp/run_priv.h */
+    u8 left;          /* enum cpu_left */
     bool shadow_now;  /* the instruction in progress runs in an interrupt shadow */
     bool resume_now;  /* the instruction in progress began with RF set */
     bool exclusive;   /* this vCPU holds all others paused */
@@ -272,6 +276,8 @@ struct cpu {
         void *ctx; /* borrowed */
         u8 *tpr;   /* borrowed: CR8 is its bits 7:4; may be NULL */
     } irq;
+    /* Called by cpu_watch before data accesses, while tlb_data is the empty table; may be NULL. */
+    void (*watch)(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access);
     struct cpu_counters counters;
     struct block_cache *blocks; /* owned: interp's decoded blocks */
     struct simd *simd;          /* owned: simd's thunks */

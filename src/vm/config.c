@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "back/net/mac.h"
@@ -132,6 +133,24 @@ static int parse_lists(struct config *config, json_t *disks, json_t *nets, json_
     return r;
 }
 
+static bool parse_lockstep(struct config *config, const char *text)
+{
+    char *end;
+
+    config->lockstep_first = UINT32_MAX;
+    if (strcmp(text, "all") == 0)
+        return true;
+    errno = 0;
+    unsigned long first = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != '/' || first > UINT32_MAX)
+        return false;
+    text = end + 1;
+    unsigned long every = strtoul(text, &end, 10);
+    config->lockstep_first = (u32)first;
+    config->lockstep_every = (u32)every;
+    return errno == 0 && end != text && *end == 0 && every <= UINT32_MAX;
+}
+
 static int parse_root(struct config *config, json_t *root, struct err *err)
 {
     struct json_object object;
@@ -148,11 +167,17 @@ static int parse_root(struct config *config, json_t *root, struct err *err)
     config->append = json_take_string(&object, "append", "");
     config->has_console = json_take_choice(&object, "console", console_names, 0) == 0;
     config->debug_trace = json_take_optional(&object, "debug_trace");
+    const char *lockstep = json_take_optional(&object, "debug_lockstep");
     config->debug_stats = json_take_optional(&object, "debug_stats");
     json_t *disks = json_take_array(&object, "disks", VM_CONFIG_DISKS_MAX);
     json_t *nets = json_take_array(&object, "nets", VM_CONFIG_NETS_MAX);
     json_t *ports = json_take_array(&object, "ports", VM_CONFIG_PORTS_MAX);
     json_t *devices = json_take_array(&object, "devices", 16);
+    config->has_lockstep = lockstep != NULL;
+    if (lockstep && !parse_lockstep(config, lockstep))
+        json_object_fail(&object, "debug_lockstep", "must be \"all\" or FIRST/EVERY");
+    if (lockstep && config->cpu_count != 1)
+        json_object_fail(&object, "debug_lockstep", "needs a machine of one vCPU");
     if (config->memory_bytes % MEMORY_ALIGN != 0)
         json_object_fail(&object, "memory_bytes", "must be a multiple of 1 MiB");
     if (!config->kernel)

@@ -56,6 +56,8 @@ struct config {
     unsigned port_count;
     bool has_testdev;
     const char *debug_trace; /* FILE[,rip=FIRST[-LAST]] for the translator's blocks; NULL: none */
+    bool has_lockstep;       /* translated code is checked, as these two say (dbt/lockstep.h) */
+    u32 lockstep_first, lockstep_every;
     const char *debug_stats; /* a file for the engine's counters; NULL: none */
     void *root;              /* owned: the parsed object, which holds all strings */
 };

@@ -53,6 +53,7 @@ static void test_everything(void **state)
     assert_int_equal(config.cpu_count, 4);
     assert_string_equal(config.debug_stats, "s");
     assert_string_equal(config.debug_trace, "t");
+    assert_false(config.has_lockstep);
     assert_int_equal(config.engine, CONFIG_ENGINE_DBT);
     assert_false(config.has_console);
     assert_int_equal(config.disk_count, 2);

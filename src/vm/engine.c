@@ -95,3 +95,9 @@ void engine_trace(enum engine_kind kind, struct engine *engine, const struct jit
     if (kind == ENGINE_DBT)
         dbt_engine_trace(engine, tracer);
 }
+
+void engine_lockstep(enum engine_kind kind, struct engine *engine, u32 first, u32 every)
+{
+    if (kind == ENGINE_DBT)
+        dbt_engine_lockstep(engine, first, every);
+}

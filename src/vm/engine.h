@@ -24,6 +24,8 @@ MUST_CHECK int engine_choose(enum config_engine wanted, enum engine_kind *ret_ki
 struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
                            struct err *err);
 
+/* Has the translated code of ENGINE's vCPUs checked; nothing where it does not translate. */
+void engine_lockstep(enum engine_kind kind, struct engine *engine, u32 first, u32 every);
 /* Has TRACER hear of what ENGINE's vCPUs translate; nothing where it does not translate. */
 void engine_trace(enum engine_kind kind, struct engine *engine, const struct jit_tracer *tracer);
 

@@ -386,6 +386,8 @@ static int make_vcpus(struct vm *vm, enum engine_kind kind, struct err *err)
     vm->engine = engine_make(kind, machine_mem(vm->machine), vm->config->cpu_count, err);
     if (!vm->engine)
         return -ENODEV;
+    if (vm->config->has_lockstep)
+        engine_lockstep(kind, vm->engine, vm->config->lockstep_first, vm->config->lockstep_every);
     if (vm->config->debug_trace) {
         vm->trace = trace_open(vm->config->debug_trace, err);
         if (!vm->trace)

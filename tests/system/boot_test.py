@@ -129,6 +129,18 @@ def test_32_bit_programs():
         check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
 
 
+def test_lockstep():
+    """Translated code does what the interpreter does: each block's first runs and some later ones.
+    (tests/system/soak compares them all.)"""
+    stats = scratch / 'stats'
+    with vm('echo "SUM $(seq 1 2000 | md5sum)"', engine='dbt', debug_lockstep='2/2003',
+            debug_stats=str(stats)) as machine:
+        machine.expect(r'SUM [0-9a-f]{32} ', 3 * BOOT_SECONDS)
+        check(machine.finish(BOOT_SECONDS) == guest.STATUS_POWEROFF, 'the exit status is not 0')
+    counters = guest.counters(stats)
+    check(counters['cpu0 lockstep.insns'] > 1000000, 'too little was compared')
+
+
 def test_two_cpus_reboot():
     """Every device works again after a reset, and the disk has what was written before it."""
     disk = scratch / 'reboot-disk'

@@ -105,6 +105,12 @@ def initramfs(path, script, kernel=None, modules=(), files=None):
     return path
 
 
+def counters(path):
+    """What --debug-stats wrote: values by 'cpuN group.name'."""
+    lines = (line.rsplit(' ', 1) for line in path.read_text().splitlines())
+    return {name: int(value) for name, value in lines}
+
+
 class Vm:
     """atoll-vm with a config; its console is our pipe."""
 

@@ -48,6 +48,8 @@ void cpu_watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access)
     bool value = align <= 8 && (align & (align - 1)) == 0;
     if (cpu->align_check && value && (gva & (align - 1)))
         cpu_raise_error(cpu, X86_AC_FAULT, 0);
+    if (cpu->watch)
+        cpu->watch(cpu, gva, bytes, access);
     if (cpu->debug_active)
         sys_debug_data(cpu, gva, (unsigned)bytes, access == ACCESS_WRITE);
 }
@@ -165,6 +167,11 @@ static void step(struct cpu *cpu)
     if ((trace || cpu->debug_pending) && sys_debug_trap(cpu, trace, &event))
         deliver(cpu, &event);
     run_special_follow(cpu);
+}
+
+const struct insn_desc *interp_next(struct cpu *cpu)
+{
+    return &insn_descs[block_find(cpu, cpu->rip, cpu->block_mode | BLOCK_SINGLE)->form];
 }
 
 bool interp_single(struct cpu *cpu, u64 *counts)

@@ -6,9 +6,6 @@
 
 #include "dbt/interp/op_priv.h"
 
-/* Why __builtin_longjmp brought control back to cpu_run: cpu->left. */
-enum cpu_left { LEFT_NOT, LEFT_FAULT, LEFT_EXIT };
-
 /* Runs blocks until something must be done outside; cpu->exit says what. */
 void run_blocks(struct cpu *cpu);
 

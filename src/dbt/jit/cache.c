@@ -5,6 +5,7 @@
  * (region.c).
  */
 #include "dbt/jit/draft_priv.h"
+#include "dbt/jit/lockstep_priv.h"
 
 #include "base/alloc.h"
 #include "base/errno.h"
@@ -206,6 +207,7 @@ static void jit_free(struct jit *jit)
     alloc_free(jit->slots);
     alloc_free(jit->guards);
     alloc_free(jit->runs);
+    lockstep_free(jit->lockstep);
     alloc_free(jit);
 }
 

@@ -11,7 +11,7 @@
 #include "dbt/counters.h"
 
 #include "core/counter.h"
-#include "dbt/jit/jit_priv.h"
+#include "dbt/jit/lockstep_priv.h"
 
 static const char *const exit_names[EXIT_KIND_COUNT] = {
     "kicked",    "port_read", "port_write", "mmio_read", "mmio_write", "msr_read",
@@ -111,12 +111,24 @@ static void tell_insns(const u64 counts[CPU_INSN_FORMS], const char *group,
     }
 }
 
+static void tell_lockstep(const struct lockstep *lockstep, const struct counter_sink *sink)
+{
+    const struct lockstep_counters *c = &lockstep->counters;
+    const struct named all[] = {
+        {"segments", c->segments},   {"insns", c->insns},           {"unchecked", c->unchecked},
+        {"disturbed", c->disturbed}, {"dead_flags", c->dead_flags},
+    };
+    tell_all(sink, "lockstep", all, ARRAY_LEN(all));
+}
+
 void cpu_counters_tell(const struct cpu *cpu, const struct counter_sink *sink)
 {
     tell_cpu(cpu, sink);
     if (cpu->jit == NULL)
         return;
     tell_jit(cpu->jit, sink);
+    if (cpu->jit->lockstep)
+        tell_lockstep(cpu->jit->lockstep, sink);
     tell_insns(cpu->counters.insns_interpreted, "interpret", sink);
     tell_insns(cpu->counters.insns_missed, "miss", sink);
     tell_insns(cpu->counters.insns_started, "block", sink);

@@ -212,6 +212,7 @@ struct jit {
     const struct jit_tracer *tracer; /* borrowed; NULL: nobody wants to see */
     u64 *runs;                       /* owned: entries by block, with a tracer only */
     struct jit_counters counters;
+    struct lockstep *lockstep; /* owned; NULL: translated code is not checked */
 };
 
 /* Writable and executable addresses of an offset in code memory. */

@@ -5,6 +5,7 @@
  * by translated code through the stubs.
  */
 #include "dbt/jit/draft_priv.h"
+#include "dbt/jit/lockstep_priv.h"
 
 #include "core/mem.h"
 #include "dbt/interp.h"
@@ -51,6 +52,8 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
     jit->stacks_reset = false;
     jit->counters.interpreted++;
     cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
+    if (unlikely(jit->lockstep))
+        lockstep_meet(cpu, true);
     u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
     if (!interp_single(cpu, counts) || (meta & META_LEAVE))
         return ANSWER_LEAVE;
@@ -59,6 +62,8 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
         simd_load(cpu);
     if (jit->stacks_reset || !jit_usable(cpu) || jit_mode(cpu) != mode)
         return ANSWER_LEAVE;
+    if (unlikely(jit->lockstep))
+        lockstep_go_on(cpu, jit_meta_block(meta));
     return ANSWER_CONTINUE;
 }
 
@@ -78,6 +83,8 @@ static u32 translate(struct cpu *cpu, u32 *page, gpa_t gpa)
         number = jit_translate(cpu, *page, host, gpa);
     }
     jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
+    if (unlikely(jit->lockstep) && number != JIT_NONE && number != JIT_REFUSED)
+        jit->lockstep->runs[number] = 0;
     return number;
 }
 
@@ -175,10 +182,34 @@ static u64 enter(struct cpu *cpu, u32 number)
     return left;
 }
 
+/* The same, with translated code checked against the interpreter and no block linked. */
+static bool run_in_lockstep(struct cpu *cpu)
+{
+    lockstep_drop(cpu);
+    for (;;) {
+        follow_changes(cpu);
+        if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
+            return false;
+        if (!jit_has_room(cpu->jit))
+            jit_next_region(cpu);
+        u32 number = block_now(cpu);
+        if (number == JIT_NONE) {
+            lockstep_drop(cpu);
+            (void)interp_single(cpu, cpu->counters.insns_interpreted);
+            continue;
+        }
+        lockstep_enter(cpu, number);
+        enter(cpu, number);
+        lockstep_meet(cpu, false);
+    }
+}
+
 bool jit_run(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
     u64 left = LEAVE_LOOKUP;
+    if (unlikely(jit->lockstep))
+        return run_in_lockstep(cpu);
     for (;;) {
         u64 evict_count = jit->evict_count;
         follow_changes(cpu);

@@ -297,6 +297,8 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
     struct mem_slot *slot = mem_slot_find(cpu->mem, gpa);
     if (slot == NULL)
         return;
+    if (cpu->tlb_data == cpu->tlb.none) /* entries would not be used */
+        return;
     struct cpu_tlb *tlb = &cpu->tlb;
     unsigned index = tlb_index(gva);
     struct cpu_tlb_entry *entry = &tlb->entries[privilege][index];

@@ -17,6 +17,7 @@
 #include "core/mem.h"
 #include "dbt/counters.h"
 #include "dbt/cpu.h"
+#include "dbt/lockstep.h"
 #include "dbt/trace.h"
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
@@ -28,6 +29,8 @@ struct dbt_engine {
     struct engine engine;
     struct cpu_group group;
     const struct jit_tracer *tracer; /* borrowed; may be NULL */
+    bool has_lockstep;
+    u32 lockstep_first, lockstep_every;
 };
 
 struct dbt_vcpu {
@@ -184,6 +187,9 @@ static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct e
         r = translator_init(&vcpu->translator, cpu, code_bytes());
         if (r == 0 && dbt->tracer && jit_trace(cpu, dbt->tracer) < 0)
             log_warn("dbt", "vCPU %u is not traced: no memory", index);
+        if (r == 0 && dbt->has_lockstep &&
+            jit_lockstep(cpu, dbt->lockstep_first, dbt->lockstep_every) < 0)
+            log_warn("dbt", "vCPU %u is not checked: no memory", index);
         if (r < 0)
             log_warn("dbt", "vCPU %u is interpreted, which is slow: no translator: %s", index,
                      strerror(-r));
@@ -239,6 +245,15 @@ static const struct engine_ops dbt_engine_ops = {.name = "dbt",
                                                  .dirty_sync = dbt_dirty_sync,
                                                  .counters = dbt_counters,
                                                  .free = dbt_free};
+
+void dbt_engine_lockstep(struct engine *engine, u32 first, u32 every)
+{
+    struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
+
+    dbt->has_lockstep = true;
+    dbt->lockstep_first = first;
+    dbt->lockstep_every = every;
+}
 
 void dbt_engine_trace(struct engine *engine, const struct jit_tracer *tracer)
 {

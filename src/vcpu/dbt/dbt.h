@@ -13,6 +13,9 @@ struct jit_tracer;
  * NULL and ERR when the host refuses. */
 struct engine *dbt_engine_new(struct mem *mem, const struct cpuid_model *cpuid, struct err *err);
 
+/* Has the translated code of vCPUs made from now on checked; see dbt/lockstep.h. */
+void dbt_engine_lockstep(struct engine *engine, u32 first, u32 every);
+
 /* Has TRACER (borrowed) hear of what vCPUs made from now on translate; see dbt/trace.h. */
 void dbt_engine_trace(struct engine *engine, const struct jit_tracer *tracer);
 

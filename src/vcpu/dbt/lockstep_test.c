@@ -1,0 +1,151 @@
+/*
+ * vcpu/dbt/lockstep_test.c - the checker of translated code: it is content with what is right,
+ * leaves no trace of its own, and stops at translated code that somebody has spoiled.
+ */
+#include "core/counter.h"
+#include "dbt/counters.h"
+#include "dbt/interp/interp_test.h"
+#include "dbt/jit.h"
+#include "dbt/lockstep.h"
+#include "vcpu/dbt/translator.h"
+#include "vcpu/dbt/trap.h"
+
+enum { CODE_BYTES = 1 << 20, ROUNDS = 100, DEVICE = 0x100000 };
+
+static struct translator translator;
+
+static int setup(void **state)
+{
+    struct test_guest *guest = test_guest_new();
+
+    test_long_mode(guest);
+    guest->state.gpr[X86_RBX] = TEST_DATA;
+    guest->state.gpr[X86_RCX] = ROUNDS;
+    test_put(guest, TEST_TABLES + 0x3000 + (DEVICE >> 12) * 8, 0xfee00000 | 7);
+    *state = guest;
+    int r = trap_install(NULL);
+    if (r == 0)
+        r = trap_thread_begin(&guest->cpu, NULL);
+    if (r == 0)
+        r = translator_init(&translator, &guest->cpu, CODE_BYTES);
+    return r < 0 ? r : jit_lockstep(&guest->cpu, UINT32_MAX, 0);
+}
+
+static int teardown(void **state)
+{
+    struct test_guest *guest = *state;
+
+    trap_thread_end();
+    translator_fini(&translator, &guest->cpu);
+    test_guest_free(guest);
+    return 0;
+}
+
+static u64 counter_found;
+
+static void take_counter(void *ctx, const char *group, const char *name, u64 value)
+{
+    if (strcmp(group, "lockstep") == 0 && strcmp(name, ctx) == 0)
+        counter_found = value;
+}
+
+static u64 counter(struct test_guest *guest, const char *name)
+{
+    const struct counter_sink sink = {take_counter, (void *)(uintptr_t)name};
+
+    counter_found = UINT64_MAX;
+    cpu_counters_tell(&guest->cpu, &sink);
+    return counter_found;
+}
+
+/* Stores that add up (twice what they should if one stayed), a call, flags, the stack, vectors. */
+static void test_right(void **state)
+{
+    struct test_guest *guest = *state;
+
+    test_code(guest, TEST_BYTES(0x0f, 0x57, 0xc0,             /* xorps xmm0, xmm0 */
+                                0x48, 0x83, 0x03, 0x01,       /* loop: add qword [rbx], 1 */
+                                0x11, 0x4b, 0x08,             /* adc [rbx+8], ecx */
+                                0x51,                         /* push rcx */
+                                0xe8, 0x06, 0, 0, 0,          /* call over */
+                                0x59,                         /* pop rcx */
+                                0xff, 0xc9,                   /* dec ecx */
+                                0x75, 0xee,                   /* jnz loop */
+                                0xf4,                         /* hlt */
+                                0x0f, 0xc6, 0xc0, 0x1b,       /* over: shufps xmm0, xmm0, 0x1b */
+                                0x0f, 0x11, 0x43, 0x10,       /* movups [rbx+16], xmm0 */
+                                0xf2, 0x48, 0x0f, 0x2a, 0xc1, /* cvtsi2sd xmm0, rcx */
+                                0xc3));                       /* ret */
+    test_start(guest);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(test_trapped(guest), -1);
+    assert_int_equal(test_get(guest, TEST_DATA), ROUNDS);
+    assert_int_equal(test_get(guest, TEST_DATA + 8), ROUNDS * (ROUNDS + 1) / 2);
+    assert_int_equal(test_get(guest, TEST_DATA + 24), 0x40000000); /* 2.0, turned round */
+    assert_in_range(counter(guest, "insns"), ROUNDS * 8, ROUNDS * 11);
+    assert_int_equal(counter(guest, "unchecked"), 0);
+    assert_int_equal(counter(guest, "disturbed"), 0);
+}
+
+/* A device is asked once for each access that the guest makes, and a fault is the guest's. */
+static void test_devices_and_faults(void **state)
+{
+    struct test_guest *guest = *state;
+
+    guest->state.gpr[X86_RBX] = DEVICE;
+    /* inc eax; mov edx,[rbx]; inc eax; mov [rbx+4],eax; mov edx,[0x70000000] (not there) */
+    test_code(guest, TEST_BYTES(0xff, 0xc0, 0x8b, 0x13, 0xff, 0xc0, 0x89, 0x43, 0x04, 0x8b, 0x14,
+                                0x25, 0, 0, 0, 0x70));
+    guest->state.gpr[X86_RAX] = 0;
+    test_start(guest);
+    test_run(guest, EXIT_MMIO_READ);
+    guest->cpu.exit.value = 7;
+    test_run(guest, EXIT_MMIO_WRITE);
+    assert_int_equal(guest->cpu.exit.value, 2);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(test_trapped(guest), X86_PF_FAULT);
+    assert_int_equal(guest->state.gpr[X86_RDX], 7);
+    assert_int_equal(guest->state.gpr[X86_RAX], 2);
+}
+
+/* Changes the constant of `add eax, 0x11223344` in translated code. */
+static void spoil(void)
+{
+    static const u8 bytes[] = {0x44, 0x33, 0x22, 0x11};
+    u8 *code = translator.code.write;
+    unsigned found = 0;
+
+    for (size_t i = 0; i + sizeof(bytes) < translator.code.bytes; i++) {
+        if (memcmp(code + i, bytes, sizeof(bytes)) == 0) {
+            code[i]++;
+            found++;
+        }
+    }
+    assert_in_range(found, 1, 4);
+}
+
+static void test_spoiled(void **state)
+{
+    struct test_guest *guest = *state;
+
+    test_code(guest, TEST_BYTES(0x05, 0x44, 0x33, 0x22, 0x11, 0xff, 0xc9, 0x75, 0xf7));
+    guest->state.gpr[X86_RAX] = 0;
+    test_start(guest);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->state.gpr[X86_RAX], (u32)(ROUNDS * 0x11223344ull));
+    spoil();
+    guest->state.gpr[X86_RCX] = ROUNDS;
+    test_restart(guest, TEST_CODE);
+    cpu_run(&guest->cpu);
+    assert_int_equal(guest->cpu.exit.kind, EXIT_FAILED);
+    assert_non_null(strstr(guest->cpu.exit.reason, "differ"));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {TEST(test_right), TEST(test_devices_and_faults),
+                                       TEST(test_spoiled)};
+    return cmocka_run_group_tests_name("lockstep", tests, NULL, NULL);
+}
