@@ -4,10 +4,11 @@
  *
  * Each job is one of work.sh, run once to get warm and then a few times; the best time counts. What
  * it prints is hashed, so that a wrong answer is seen: "RESULT name jobs nanoseconds hash", or
- * "FAILED name status". As process 1 it lies on a disk of its own, takes the system on the first
- * disk as its root with itself below /mnt, and powers the machine off in the end.
- * Usage: jobs [--rounds N] NAME,NAME...; on a kernel command line: jobs.rounds=N
- * jobs.names=NAME,...
+ * "FAILED name status". "ROUND name" and "TOOK name wall cpu" stand around each measured run, cpu
+ * being the processor time of what was run, both in nanoseconds. As process 1 it lies on a disk of
+ * its own, takes the system on the first disk as its root with itself below /mnt, and powers the
+ * machine off in the end. Usage: jobs [--rounds N] NAME,NAME...; on a kernel command line:
+ * jobs.rounds=N jobs.names=NAME,...
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,6 +31,16 @@ static uint64_t now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* The processor time of all processes that have ended. */
+static uint64_t cpu_ns(void)
+{
+    struct rusage usage;
+    if (getrusage(RUSAGE_CHILDREN, &usage) != 0)
+        return 0;
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000ull +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000ull;
 }
 
 /* Runs work.sh with these words, its output in OUTPUT_PATH; the status, as a shell shows it. */
@@ -78,10 +90,16 @@ static void measure(const char *name, unsigned rounds)
         double ns = 0;
         int status = run_work("before", name, "/tmp/output");
         uint64_t now = read_output("/tmp/output", 0xcbf29ce484222325ull, &ns);
-        uint64_t start_ns = now_ns();
+        if (round > 0)
+            printf("ROUND %s\n", name);
+        fflush(stdout);
+        uint64_t start_ns = now_ns(), start_cpu_ns = cpu_ns();
         if (status == 0)
             status = run_work(name, NULL, "/tmp/output");
         ns = (double)(now_ns() - start_ns);
+        if (round > 0)
+            printf("TOOK %s %.0f %llu\n", name, ns, (unsigned long long)(cpu_ns() - start_cpu_ns));
+        fflush(stdout);
         now = read_output("/tmp/output", now, &ns);
         if (status != 0 || (round > 0 && now != hash)) {
             printf("FAILED %s %d\n", name, status);

@@ -17,7 +17,7 @@
 
 #include "micro.h"
 
-enum { ROUNDS = 3 };
+enum { ROUND_NS = 4000000, DEFAULT_MS = 150 };
 
 static uint64_t now_ns(void)
 {
@@ -26,23 +26,33 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-static void measure(const struct micro *micro, uint64_t round_ns)
+static uint64_t took_ns(const struct micro *micro, uint64_t count, uint64_t *check)
 {
-    uint64_t count = 1, took_ns, check;
+    uint64_t start_ns = now_ns();
+    *check ^= micro->run(count);
+    return now_ns() - start_ns;
+}
+
+/* TOTAL_NS in short rounds, of which the best counts: one of a few milliseconds is likely to have
+ * the processor for itself even where others want it. For the same reason two rounds must agree
+ * that there are enough units in one. */
+static void measure(const struct micro *micro, uint64_t total_ns)
+{
+    uint64_t count = 1, one_ns, spent_ns = 0, check = 0;
     for (;;) {
-        uint64_t start_ns = now_ns();
-        check = micro->run(count);
-        took_ns = now_ns() - start_ns;
-        if (took_ns >= round_ns / 2)
+        one_ns = took_ns(micro, count, &check);
+        if (one_ns >= ROUND_NS / 2)
+            one_ns = took_ns(micro, count, &check);
+        if (one_ns >= ROUND_NS / 2)
             break;
-        count *= took_ns < round_ns / 16 ? 4 : 2;
+        count *= one_ns < ROUND_NS / 16 ? 4 : 2;
     }
-    double best = (double)took_ns / (double)count;
-    for (int round = 1; round < ROUNDS; round++) {
-        uint64_t start_ns = now_ns();
-        check = micro->run(count);
-        double unit_ns = (double)(now_ns() - start_ns) / (double)count;
-        best = unit_ns < best ? unit_ns : best;
+    double best = (double)one_ns / (double)count;
+    while (spent_ns < total_ns) {
+        one_ns = took_ns(micro, count, &check);
+        spent_ns += one_ns;
+        if ((double)one_ns / (double)count < best)
+            best = (double)one_ns / (double)count;
     }
     printf("RESULT %s %s %.2f %llx\n", micro->name, micro->group, best,
            (unsigned long long)(micro->run(3) ^ (check & 0)));
@@ -59,13 +69,13 @@ static int is_wanted(const char *only, const char *name)
     return only == NULL;
 }
 
-static void measure_all(uint64_t round_ns, const char *only)
+static void measure_all(uint64_t total_ns, const char *only)
 {
     const struct micro *const tables[] = {micro_integer, micro_vector, micro_system};
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)
         for (const struct micro *micro = tables[t]; micro->name != NULL; micro++)
             if (is_wanted(only, micro->name))
-                measure(micro, round_ns);
+                measure(micro, total_ns);
 }
 
 /* A fixed amount of integer work, for those who measure from outside. */
@@ -78,7 +88,7 @@ static void work(uint64_t count)
 static void run_as_init(void)
 {
     char line[4096] = "", *word;
-    uint64_t ms = 50;
+    uint64_t ms = DEFAULT_MS;
     const char *only = NULL;
     puts("READY");
     fflush(stdout);
@@ -102,7 +112,7 @@ static void run_as_init(void)
 
 int main(int argc, char **argv)
 {
-    uint64_t ms = 50;
+    uint64_t ms = DEFAULT_MS;
     const char *only = NULL;
     if (argc > 1 && strcmp(argv[1], "--exit") == 0)
         _exit(7);

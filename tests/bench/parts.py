@@ -1,5 +1,6 @@
 """The parts of make bench: each runs its rows once for everybody, and adds what was measured."""
 import os
+import pathlib
 import select
 import subprocess
 import sys
@@ -13,12 +14,14 @@ CACHE_BYTES, CACHE_UNLIMITED = '32M', '1G'
 PROMPT, ASKED, ANSWER = b'root@debian', b'echo $((6*7))ready\n', b'42ready'
 
 
-def run_lines(words, seconds, last='DONE', **more):
+def run_lines(words, seconds, last='DONE', started=None, **more):
     """Runs WORDS; yields (seconds since the start, line) until LAST, the end, or too much time."""
     start = time.monotonic()
     buffer = b''
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, **more) as process:
+        if started:
+            started(process.pid)
         try:
             while True:
                 left = start + seconds - time.monotonic()
@@ -47,16 +50,55 @@ def end_orderly(process):
         pass
 
 
+def cpu_and_wait_ns(pid):
+    """Processor time of a process's threads, and how long they waited for a processor."""
+    ran = waited = 0
+    for path in pathlib.Path(f'/proc/{pid}/task').glob('*/schedstat'):
+        try:
+            one, two, _ = path.read_text().split()
+            ran, waited = ran + int(one), waited + int(two)
+        except (OSError, ValueError):
+            pass  # a thread that has just ended
+    return ran, waited
+
+
+class Watch:
+    """Follows ROUND and TOOK lines: what each measured run of a job took of the processor. A guest's is
+    its whole process's, as the host accounts for it; native jobs say it themselves."""
+
+    def __init__(self, is_guest):
+        self.is_guest, self.pid, self.at = is_guest, None, (0, 0)
+        self.best, self.share = {}, {}
+
+    def started(self, pid):
+        self.pid = pid
+
+    def line(self, words):
+        if words[:1] == ['ROUND'] and self.is_guest:
+            self.at = cpu_and_wait_ns(self.pid)
+        elif words[:1] == ['TOOK'] and len(words) == 4:
+            wall, cpu = float(words[2]), float(words[3])
+            if self.is_guest:
+                cpu = cpu_and_wait_ns(self.pid)[0] - self.at[0]
+            if cpu > 0 and cpu < self.best.get(words[1], cpu + 1):
+                self.best[words[1]], self.share[words[1]] = cpu, cpu / wall
+
+
 def take_results(run, who, names, words, **more):
     """Runs WORDS and adds the RESULT lines of the rows in NAMES; a row without one failed."""
     missing, tail = set(names), []
-    for _, line in run_lines(words, GUEST_SECONDS, **more):
+    watch = Watch(who != 'native')
+    for _, line in run_lines(words, GUEST_SECONDS, started=watch.started, **more):
         tail = (tail + [line])[-12:]
+        watch.line(line.split())
         at = line.find('RESULT ')
         parts = line[at:].split()
         if at >= 0 and len(parts) == 5 and parts[1] in missing:
-            row = run.rows[parts[1]]
-            row.add(who, float(parts[3]), None if row.group == 'system' else parts[4])
+            row, value = run.rows[parts[1]], float(parts[3])
+            if run.options.cpu_time and parts[1] in watch.best and row.unit != 'x':
+                is_own = row.group == 'crypto'  # measured by itself, by the wall's clock
+                value = value * watch.share[parts[1]] if is_own else watch.best[parts[1]]
+            row.add(who, value, None if row.group == 'system' else parts[4])
             missing.remove(parts[1])
     for name in missing:
         run.rows[name].failures.append(f'no result under {who}')
