@@ -129,14 +129,12 @@ static void slow(struct draft *draft, const struct draft_insn *one, u8 *jump)
     cold->number = insn_meta(draft, one) | META_MISSED;
 }
 
-/* The common form: 7 instructions, changes flags. */
-static void check(struct draft *draft, const struct draft_insn *one, const struct access *access,
-                  struct host_mem *ret_mem)
+void draft_access_linear(struct draft *draft, const struct draft_insn *one,
+                         const struct access *access, struct host_mem *ret_mem)
 {
     struct emitter *out = &draft->out;
     struct host_mem tag = {STATE, T1, 0, tag_at(draft, access->write)};
     struct host_mem host = {STATE, T1, 0, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
-    draft_linear_address(draft, one, access);
     emit_mov32(out, T1, T0);
     emit_shr32_imm(out, T1, 12 - ENTRY_SHIFT);
     emit_alu_imm(out, ALU_AND, false, T1, INDEX_MASK);
@@ -145,6 +143,14 @@ static void check(struct draft *draft, const struct draft_insn *one, const struc
     slow(draft, one, emit_jcc(out, COND_A, NULL));
     emit_op_mem(out, 0x8b, true, T1, &host);
     *ret_mem = (struct host_mem){T0, T1, 0, 0};
+}
+
+/* The common form: 7 instructions, changes flags. */
+static void check(struct draft *draft, const struct draft_insn *one, const struct access *access,
+                  struct host_mem *ret_mem)
+{
+    draft_linear_address(draft, one, access);
+    draft_access_linear(draft, one, access, ret_mem);
 }
 
 /* An address known when translating: its entry is, too. Changes flags. */

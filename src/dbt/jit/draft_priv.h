@@ -94,6 +94,9 @@ struct guest_ea ea_of(const struct insn *insn);
 struct guest_ea ea_stack(const struct draft *draft, s64 disp);
 void draft_access(struct draft *draft, const struct draft_insn *one, const struct access *access,
                   struct host_mem *ret_mem);
+/* The same for the linear address in T0, for BYTES and WRITE of ACCESS; flags are lost. */
+void draft_access_linear(struct draft *draft, const struct draft_insn *one,
+                         const struct access *access, struct host_mem *ret_mem);
 /* Folds *MEM into T0 alone, so that T1 is free; flags stay when KEEP_FLAGS. */
 void draft_fold(struct draft *draft, struct host_mem *mem);
 /* Computes EA without its segment into host register REG; T1 may be lost; flags stay. */
@@ -132,9 +135,19 @@ unsigned draft_read_gpr(struct draft *draft, unsigned gpr, unsigned scratch);
 bool special_possible(const struct draft *draft, const struct insn *insn);
 void draft_special(struct draft *draft, const struct draft_insn *one);
 
+/* bit.c: BT, BTS, BTR, BTC whose bit, by a register, may be anywhere in memory. */
+bool bit_possible(const struct draft *draft, const struct insn *insn);
+void draft_bit(struct draft *draft, const struct draft_insn *one);
+
+/* The arithmetic flags that what follows ONE may read. */
+u32 draft_live_after(struct draft *draft, const struct draft_insn *one);
+/* The branch at JUMP leads to the interpreter, for the whole of ONE. */
+void draft_otherwise_interpret(struct draft *draft, const struct draft_insn *one, u8 *jump);
 /* system.c: system instructions in line. */
 bool system_possible(const struct draft *draft, const struct insn *insn);
 void draft_system(struct draft *draft, const struct draft_insn *one);
+/* Whether STAC or CLAC, which INSN is, does anything. */
+bool system_changes_privilege(const struct draft *draft, const struct insn *insn);
 
 /* control.c: branches and block ends. */
 bool control_possible(const struct insn *insn);

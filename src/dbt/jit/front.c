@@ -15,7 +15,7 @@ enum { LOOK_AHEAD = 10, FLAGS = X86_ARITH_FLAGS, PAGE_BYTES = 4096 };
 /* Whether nothing of the block can follow INSN. What may change the mode without being a branch
  * need not end the block: jit_interpret looks whether the translation still fits. It does end where
  * it always changes, or stops. */
-static bool ends_block(const struct insn *insn)
+static bool ends_block(const struct draft *draft, const struct insn *insn)
 {
     switch (insn->op) {
     case OP_JCC:
@@ -30,6 +30,9 @@ static bool ends_block(const struct insn *insn)
     case OP_WRMSR:
     case OP_INVLPG:
         return false;
+    case OP_STAC:
+    case OP_CLAC:
+        return system_changes_privilege(draft, insn);
     default:
         return (insn->desc->attr & (ATTR_ENDS_BLOCK | ATTR_BRANCH)) != 0;
     }
@@ -55,7 +58,8 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
     default:
         if (!address_possible(insn))
             return HOW_INTERPRET;
-        if (control_possible(insn) || special_possible(draft, insn) || system_possible(draft, insn))
+        if (control_possible(insn) || special_possible(draft, insn) ||
+            system_possible(draft, insn) || bit_possible(draft, insn))
             return HOW_SPECIAL;
         return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
     }
@@ -144,7 +148,7 @@ void draft_decode(struct draft *draft)
         depend(draft, at, one->insn.length);
         at += one->insn.length;
         draft->insn_count++;
-        if (ends_block(&one->insn)) {
+        if (ends_block(draft, &one->insn)) {
             draft->ended = true;
             break;
         }

@@ -50,8 +50,6 @@ enum {
     JIT_ROOM_BYTES = 512, /* left in a region to go on with it: an entry or guard fits */
     JIT_NONE = 0
 };
-/* In place of a block: what is there must be interpreted. */
-#define JIT_REFUSED UINT32_MAX
 #define HOME_BYTES (1ull << 30)
 
 /* Why translated code came back to C: the low two bits of what enter() returns. */
@@ -62,7 +60,8 @@ enum jit_leave {
     LEAVE_BITS = 2
 };
 
-/* What the interpreter says to translated code: go on after the instruction, or leave. */
+/* What the interpreter says to translated code: go on after the instruction, or leave; all else is
+ * the host address of the block to go on with. */
 enum jit_answer { ANSWER_CONTINUE, ANSWER_LEAVE };
 
 /* A guest instruction, as stubs are told: block number, and offset from the block's first byte.
@@ -146,7 +145,7 @@ struct jit_slot {
     u64 rip;
     u64 stamp; /* epoch and mode */
     u64 age;   /* jit.slot_age */
-    u32 block; /* or JIT_REFUSED */
+    u32 block;
 };
 enum { JIT_SLOTS = 1 << 12 };
 
@@ -238,9 +237,8 @@ bool jit_make_stubs(struct jit *jit);
 void jit_make_gates(struct jit *jit, struct emitter *out);
 
 /* translate.c: translates the block at cpu->rip, whose code_page is PAGE and whose page is at
- * HOST_PAGE. The block's number; JIT_REFUSED where the first instruction must be interpreted;
- * JIT_NONE where it cannot be translated now: where draft->out.full is set, because the region
- * being filled has no room for it. */
+ * HOST_PAGE. The block's number; JIT_NONE where it cannot be translated now: where draft->out.full
+ * is set, because the region being filled has no room for it. */
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa);
 
 /* link.c: connects EXIT with BLOCK, or undoes that; undoes all that leads to BLOCK. */

@@ -43,30 +43,6 @@ static void follow_changes(struct cpu *cpu)
     jit_follow_code_writes(cpu);
 }
 
-u64 jit_interpret(struct cpu *cpu, u32 meta)
-{
-    struct jit *jit = cpu->jit;
-    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
-    u8 mode = block->mode;
-    cpu->jit_return_stacks[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
-    jit->stacks_reset = false;
-    jit->counters.interpreted++;
-    cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
-    if (unlikely(jit->lockstep))
-        lockstep_meet(cpu, true);
-    u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
-    if (!interp_single(cpu, counts) || (meta & META_LEAVE))
-        return ANSWER_LEAVE;
-    follow_changes(cpu);
-    if (!cpu->vector_live)
-        simd_load(cpu);
-    if (jit->stacks_reset || !jit_usable(cpu) || jit_mode(cpu) != mode)
-        return ANSWER_LEAVE;
-    if (unlikely(jit->lockstep))
-        lockstep_go_on(cpu, jit_meta_block(meta));
-    return ANSWER_CONTINUE;
-}
-
 /* Translates the block at cpu->rip; where its region is full, into the next one. */
 static u32 translate(struct cpu *cpu, u32 *page, gpa_t gpa)
 {
@@ -83,13 +59,13 @@ static u32 translate(struct cpu *cpu, u32 *page, gpa_t gpa)
         number = jit_translate(cpu, *page, host, gpa);
     }
     jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
-    if (unlikely(jit->lockstep) && number != JIT_NONE && number != JIT_REFUSED)
+    if (unlikely(jit->lockstep) && number != JIT_NONE)
         jit->lockstep->runs[number] = 0;
     return number;
 }
 
-/* The block at cpu->rip, made if need be; JIT_NONE or JIT_REFUSED when the instruction must be
- * interpreted, this time or as long as it is what it is. */
+/* The block at cpu->rip, made if need be; JIT_NONE when the instruction must be
+ * interpreted this time. */
 static u32 block_at_rip(struct cpu *cpu)
 {
     struct jit *jit = cpu->jit;
@@ -102,7 +78,7 @@ static u32 block_at_rip(struct cpu *cpu)
     if (number != JIT_NONE)
         return number;
     number = translate(cpu, &page, gpa);
-    if (number == JIT_NONE || number == JIT_REFUSED) {
+    if (number == JIT_NONE) {
         jit_page_done(jit, page);
         jit->counters.refused++;
     }
@@ -123,8 +99,6 @@ static u32 block_now(struct cpu *cpu)
             return JIT_NONE;
         *slot = (struct jit_slot){rip, stamp, jit->slot_age, number};
     }
-    if (number == JIT_REFUSED)
-        return JIT_NONE;
     if (rip >> 63 == 0 && cpu->privilege != PRIVILEGE_USER)
         jit->low_kernel_code = true;
     const struct code_page *page = &jit->pages[jit->blocks[number].page];
@@ -155,10 +129,10 @@ static void connect(struct cpu *cpu, u64 left, u32 number)
     }
 }
 
-static u64 enter(struct cpu *cpu, u32 number)
+/* Makes the vCPU's state fit for BLOCK's code, whose address it returns. */
+static const u8 *prepare(struct cpu *cpu, u32 block)
 {
     struct jit *jit = cpu->jit;
-    enter_function function = (enter_function)(uintptr_t)jit_rx(jit, jit->enter);
     unsigned privilege = cpu->privilege;
     u8 mode = jit_mode(cpu);
     if (!cpu->vector_live)
@@ -171,7 +145,14 @@ static u64 enter(struct cpu *cpu, u32 number)
     cpu->jit_mode = mode;
     cpu->jit_return_stack = cpu->jit_return_stacks[privilege];
     jit->counters.entered++;
-    u64 left = function(cpu, jit_rx(jit, jit->blocks[number].code));
+    return jit_rx(jit, jit->blocks[block].code);
+}
+
+static u64 enter(struct cpu *cpu, u32 number)
+{
+    struct jit *jit = cpu->jit;
+    enter_function function = (enter_function)(uintptr_t)jit_rx(jit, jit->enter);
+    u64 left = function(cpu, prepare(cpu, number));
     jit->counters.left[left & 3]++;
     if ((left & 3) != LEAVE_LOOKUP)
         cpu->jit_return_stacks[cpu->privilege] = cpu->jit_return_stack;
@@ -224,4 +205,41 @@ bool jit_run(struct cpu *cpu)
             connect(cpu, left, number);
         left = enter(cpu, number);
     }
+}
+
+/* Where translated code goes on after an interpreted instruction that has led elsewhere: a host
+ * address, or ANSWER_LEAVE. */
+static u64 resume(struct cpu *cpu)
+{
+    if (unlikely(cpu->jit->lockstep))
+        return ANSWER_LEAVE;
+    follow_changes(cpu);
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
+        return ANSWER_LEAVE;
+    u32 number = block_now(cpu);
+    return number == JIT_NONE ? ANSWER_LEAVE : (u64)(uintptr_t)prepare(cpu, number);
+}
+
+u64 jit_interpret(struct cpu *cpu, u32 meta)
+{
+    struct jit *jit = cpu->jit;
+    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
+    u8 mode = block->mode;
+    cpu->jit_return_stacks[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
+    jit->stacks_reset = false;
+    jit->counters.interpreted++;
+    cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
+    if (unlikely(jit->lockstep))
+        lockstep_meet(cpu, true);
+    u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
+    if (!interp_single(cpu, counts) || (meta & META_LEAVE))
+        return resume(cpu);
+    follow_changes(cpu);
+    if (!cpu->vector_live)
+        simd_load(cpu);
+    if (jit->stacks_reset || !jit_usable(cpu) || jit_mode(cpu) != mode)
+        return resume(cpu);
+    if (unlikely(jit->lockstep))
+        lockstep_go_on(cpu, jit_meta_block(meta));
+    return ANSWER_CONTINUE;
 }

@@ -98,20 +98,26 @@ static void emit_c_call(struct emitter *out, u64 function, bool called)
     emit_mov(out, STATE, RBX);
 }
 
-/* Reached by a call, with r9d = meta: calls FUNCTION, and goes on after the call or leaves. */
+/* Reached by a call, with r9d = meta: calls FUNCTION, and goes on after the call or
+ * elsewhere, or leaves. */
 static void emit_fallback(struct emitter *out, u64 function)
 {
     struct host_mem below = host_mem_base(HOST_RSP, -8);
     emit_c_call(out, function, true);
-    emit_alu_imm(out, ALU_CMP, false, RAX, ANSWER_LEAVE);
+    emit_alu_imm(out, ALU_CMP, true, RAX, ANSWER_LEAVE);
     u8 *stay = emit_jcc8(out, COND_NE);
     emit_mov_imm(out, RAX, LEAVE_LOOKUP);
     emit_to_c(out);
     emit_patch8(out, stay, out->at);
     emit_load(out, HOST_RSP, STATE, STATE_AT(jit_return_stack));
+    u8 *elsewhere = emit_jcc8(out, COND_A);
     emit_lea(out, true, HOST_RSP, &below);
     emit_restore(out);
     emit_ret(out);
+    emit_patch8(out, elsewhere, out->at);
+    emit_mov(out, T1, RAX);
+    emit_restore(out);
+    emit_jmp_reg(out, T1);
 }
 
 /* Reached by a signal handler's change of RIP, with r9d = meta: executes that instruction in C. */

@@ -50,6 +50,9 @@ bool system_possible(const struct draft *draft, const struct insn *insn)
     case OP_RDTSC:
     case OP_RDTSCP:
         return true;
+    case OP_STAC:
+    case OP_CLAC:
+        return in_kernel(draft);
     case OP_SYSCALL:
         return !in_kernel(draft) && draft->code_bytes == 8;
     case OP_SYSRET:
@@ -67,16 +70,14 @@ static s32 segment_at(unsigned seg, size_t field)
     return STATE_AT(seg) + (s32)(seg * sizeof(struct x86_seg) + field);
 }
 
-/* The arithmetic flags that what follows ONE may read. */
-static u32 live_after(struct draft *draft, const struct draft_insn *one)
+u32 draft_live_after(struct draft *draft, const struct draft_insn *one)
 {
     if (one + 1 < draft->insns + draft->insn_count)
         return one[1].live_before;
     return draft->ended ? X86_ARITH_FLAGS : draft_live_flags_at(draft, insn_next_rip(draft, one));
 }
 
-/* The branch at JUMP leads to the interpreter, for the whole of ONE. */
-static void otherwise_interpret(struct draft *draft, const struct draft_insn *one, u8 *jump)
+void draft_otherwise_interpret(struct draft *draft, const struct draft_insn *one, u8 *jump)
 {
     struct cold *cold = draft_cold(draft, COLD_SLOW);
     if (cold == NULL)
@@ -133,7 +134,7 @@ static void do_sti(struct draft *draft, const struct draft_insn *one)
         return;
     }
     u8 *wanted = jit_expect_u32(&draft->out, STATE_AT(irq_wanted), 0, live);
-    otherwise_interpret(draft, one, wanted);
+    draft_otherwise_interpret(draft, one, wanted);
     change_rflags(draft, 0, X86_IF, live);
 }
 
@@ -168,7 +169,7 @@ static void do_rdtsc(struct draft *draft, const struct draft_insn *one)
         }
         emit_op_mem(out, 0xf7, false, 0, &cr4); /* test */
         emit_u32(out, X86_CR4_TSD);
-        otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+        draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
     }
     emit_bytes(out, (const u8[]){0x0f, 0x31}, 2);
     emit_rorx(out, RDX, RDX, 32);
@@ -198,7 +199,7 @@ static void do_base(struct draft *draft, const struct draft_insn *one)
     }
     emit_op_mem(out, 0xf7, false, 0, &cr4);
     emit_u32(out, X86_CR4_FSGSBASE);
-    otherwise_interpret(draft, one, emit_jcc(out, COND_E, NULL));
+    draft_otherwise_interpret(draft, one, emit_jcc(out, COND_E, NULL));
     if (!write) {
         struct host_mem mem = host_mem_base(STATE, base);
         emit_op_mem(out, 0x8b, wide, T0, &mem);
@@ -212,9 +213,46 @@ static void do_base(struct draft *draft, const struct draft_insn *one)
         emit_shift_imm(out, SHIFT_SHL, T0, 16);
         emit_shift_imm(out, SHIFT_SAR, T0, 16);
         emit_cmp_reg(out, T0, T1);
-        otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+        draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
     }
     emit_store(out, T1, STATE, base);
+}
+
+/* T1 = the image that PUSHF pushes, with T0 kept; flags are lost. */
+static void pushf_image(struct emitter *out)
+{
+    struct host_mem spill = host_mem_base(STATE, STATE_AT(jit_target));
+    emit_pushf(out);
+    emit_pop(out, T1);
+    emit_alu_imm(out, ALU_AND, false, T1, X86_ARITH_FLAGS);
+    emit_store(out, T1, STATE, STATE_AT(jit_target));
+    emit_load32(out, T1, STATE, STATE_AT(rflags));
+    emit_alu_imm(out, ALU_AND, false, T1, (s32) ~(u32)(X86_ARITH_FLAGS | X86_RF | X86_VM));
+    emit_alu_mem(out, ALU_OR, T1, &spill);
+}
+
+/* T0 = T0 & MASK without flags; T1 is lost. */
+static void mask_keeping_flags(struct emitter *out, u32 mask)
+{
+    emit_mov_imm(out, T1, mask);
+    emit_pext(out, T0, T0, T1);
+    emit_pdep(out, T0, T0, T1);
+}
+
+/* The same, flags kept. */
+static void pushf_image_keeping_flags(struct emitter *out)
+{
+    struct host_mem sum = {T0, T1, 0, 0};
+    emit_store(out, T0, STATE, STATE_AT(jit_spill));
+    emit_pushf(out);
+    emit_pop(out, T0);
+    mask_keeping_flags(out, X86_ARITH_FLAGS);
+    emit_store(out, T0, STATE, STATE_AT(jit_target));
+    emit_load32(out, T0, STATE, STATE_AT(rflags));
+    mask_keeping_flags(out, ~(u32)(X86_ARITH_FLAGS | X86_RF | X86_VM));
+    emit_load(out, T1, STATE, STATE_AT(jit_target));
+    emit_lea(out, true, T1, &sum);
+    emit_load(out, T0, STATE, STATE_AT(jit_spill));
 }
 
 /* All arithmetic flags are read, so that the access keeps them. */
@@ -225,20 +263,12 @@ static void do_pushf(struct draft *draft, const struct draft_insn *one)
     s32 bytes = (s32)draft->code_bytes;
     struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, true};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
-    struct host_mem spill = host_mem_base(STATE, STATE_AT(jit_target));
-    if (live_after(draft, one)) {
-        draft_interpret(draft, one);
-        return;
-    }
     draft_access(draft, one, &access, &mem);
     draft_fold(draft, &mem);
-    emit_pushf(out);
-    emit_pop(out, T1);
-    emit_alu_imm(out, ALU_AND, false, T1, X86_ARITH_FLAGS);
-    emit_store(out, T1, STATE, STATE_AT(jit_target));
-    emit_load32(out, T1, STATE, STATE_AT(rflags));
-    emit_alu_imm(out, ALU_AND, false, T1, (s32) ~(u32)(X86_ARITH_FLAGS | X86_RF | X86_VM));
-    emit_alu_mem(out, ALU_OR, T1, &spill);
+    if (draft_live_after(draft, one))
+        pushf_image_keeping_flags(out);
+    else
+        pushf_image(out);
     emit_op_mem(out, 0x89, wide, T1, &mem);
     emit_lea(out, wide, GUEST_RSP, &below);
 }
@@ -261,29 +291,60 @@ static void do_popf(struct draft *draft, const struct draft_insn *one)
     } else {
         emit_op_reg(out, 0xf7, false, 0, T1); /* test */
         emit_u32(out, X86_IOPL);
-        otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+        draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
     }
     emit_op_reg(out, 0x33, false, T1, T0); /* xor */
     emit_op_reg(out, 0xf7, false, 0, T1);
     emit_u32(out, same);
-    otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+    draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
     if (in_kernel(draft)) {
         emit_op_reg(out, 0xf7, false, 0, T0);
         emit_u32(out, X86_IF);
         u8 *off = emit_jcc8(out, COND_E);
         emit_cmp32_mem_imm(out, STATE, STATE_AT(irq_wanted), 0);
-        otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+        draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
         emit_patch8(out, off, out->at);
         emit_alu_imm(out, ALU_AND, false, T1, X86_IF); /* what changes of IF */
         emit_op_mem(out, 0x31, false, T1, &rflags);    /* xor */
     }
     emit_lea(out, wide, GUEST_RSP, &above);
-    if (live_after(draft, one)) {
+    if (draft_live_after(draft, one)) {
         emit_store(out, RAX, STATE, STATE_AT(jit_spill));
         emit_mov32(out, RAX, T0);
         emit_set_flags(out, T0);
         emit_load(out, RAX, STATE, STATE_AT(jit_spill));
     }
+}
+
+bool system_changes_privilege(const struct draft *draft, const struct insn *insn)
+{
+    return draft->privilege != (insn->op == OP_STAC ? PRIVILEGE_KERNEL_AC : PRIVILEGE_KERNEL);
+}
+
+/* STAC and CLAC make another privilege of the same level: another TLB and return stack, and code
+ * that was translated for it. */
+static void do_access_check(struct draft *draft, const struct draft_insn *one)
+{
+    struct emitter *out = &draft->out;
+    bool set = one->insn.op == OP_STAC, live = one->live_before != 0;
+    unsigned to = set ? PRIVILEGE_KERNEL_AC : PRIVILEGE_KERNEL;
+    u32 mode = (draft->mode & ~(u32)MODE_PRIVILEGE) | to;
+    s32 table_at = STATE_AT(tlb.entries) +
+                   (s32)(to * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry));
+    struct host_mem table = host_mem_base(STATE, table_at);
+    s32 stacks = STATE_AT(jit_return_stacks);
+    if (!system_changes_privilege(draft, &one->insn))
+        return;
+    u8 *other = jit_expect_u32(out, STATE_AT(jit_stack_modes) + (s32)to * 4, mode, live);
+    draft_otherwise_interpret(draft, one, other);
+    change_rflags(draft, set ? 0 : X86_AC, set ? X86_AC : 0, live);
+    emit_store8_imm(out, STATE, STATE_AT(privilege), (u8)to);
+    emit_lea(out, true, T0, &table);
+    emit_store(out, T0, STATE, STATE_AT(tlb_data));
+    emit_store32_imm(out, STATE, STATE_AT(jit_mode), mode);
+    emit_store(out, HOST_RSP, STATE, stacks + (s32)draft->privilege * 8);
+    emit_load(out, HOST_RSP, STATE, stacks + (s32)to * 8);
+    draft_exit_to(draft, insn_next_rip(draft, one));
 }
 
 /* SYSCALL takes its return address in T0. */
@@ -334,6 +395,10 @@ void draft_system(struct draft *draft, const struct draft_insn *one)
         break;
     case OP_POPF:
         do_popf(draft, one);
+        break;
+    case OP_STAC:
+    case OP_CLAC:
+        do_access_check(draft, one);
         break;
     case OP_SYSCALL:
         do_gate(draft, one, draft->jit->syscall);

@@ -18,6 +18,8 @@ static void translate_one(struct draft *draft, const struct draft_insn *one)
             draft_control(draft, one);
         else if (system_possible(draft, &one->insn))
             draft_system(draft, one);
+        else if (bit_possible(draft, &one->insn))
+            draft_bit(draft, one);
         else
             draft_special(draft, one);
         break;
@@ -52,6 +54,20 @@ static void translate_all(struct draft *draft)
     draft_cold_code(draft);
 }
 
+/* What cannot be decoded within the page is interpreted, whatever it is by then. */
+static void translate_nothing(struct draft *draft)
+{
+    struct emitter *out = &draft->out;
+    emit_mov_imm(out, T1, jit_meta(draft->number, META_LEAVE));
+    emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
+    draft->cold_start = out->at;
+}
+
+static bool has_live_flags(const struct draft *draft)
+{
+    return draft->insn_count == 0 || draft->insns[0].live_before != 0;
+}
+
 static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8 *host_page)
 {
     struct jit *jit = cpu->jit;
@@ -78,7 +94,8 @@ static void count(const struct draft *draft, u32 code)
     u32 cold = jit_offset(jit, draft->cold_start);
     counters->blocks++;
     counters->insns += draft->insn_count;
-    counters->guest_bytes += last->offset + last->insn.length;
+    if (draft->insn_count > 0)
+        counters->guest_bytes += last->offset + last->insn.length;
     counters->hot_bytes += cold - code;
     counters->cold_bytes += jit_offset(jit, draft->out.at) - cold;
 }
@@ -89,18 +106,20 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     struct draft *draft = jit->draft;
     draft_begin(draft, cpu, page, host_page);
     draft_decode(draft);
-    if (draft->insn_count == 0)
-        return JIT_REFUSED;
-
     struct jit_region *region = jit_filling(jit);
     u32 exits_before = region->exits.next, traps_before = region->traps.next;
     u32 code = (u32)align_up(region->code.next, 16);
     draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->code.end), false};
-    translate_all(draft);
+    if (draft->insn_count > 0)
+        translate_all(draft);
+    else
+        translate_nothing(draft);
     gpa_t marked = align_down(gpa, 4096) + draft->low;
     size_t marked_bytes = draft->high - draft->low;
-    if (draft->failed || draft->out.full || !mmu_code_mark(cpu, marked, marked_bytes) ||
-        !draft_unchanged(draft) || !mmu_code_marked(cpu, marked, marked_bytes)) {
+    if (draft->failed || draft->out.full ||
+        (marked_bytes > 0 &&
+         (!mmu_code_mark(cpu, marked, marked_bytes) || !draft_unchanged(draft) ||
+          !mmu_code_marked(cpu, marked, marked_bytes)))) {
         region->exits.next = exits_before;
         region->traps.next = traps_before;
         return JIT_NONE;
@@ -109,7 +128,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
                                                     .code = code,
                                                     .page = page,
                                                     .mode = draft->mode,
-                                                    .has_live_flags = draft->insns[0].live_before};
+                                                    .has_live_flags = has_live_flags(draft)};
     region->blocks.next++;
     region->code.next = jit_offset(jit, draft->out.at);
     count(draft, code);

@@ -154,13 +154,29 @@ void mmu_write(struct cpu *cpu, gva_t gva, unsigned bytes, u64 value)
     write_slow(cpu, gva, bytes, value, cpu->privilege);
 }
 
+/* What implicit accesses hit whatever the privilege, and whoever watches. */
+static struct cpu_tlb_entry *system_entry(struct cpu *cpu, gva_t gva)
+{
+    return &cpu->tlb.entries[PRIVILEGE_SYSTEM][tlb_index(gva)];
+}
+
 u64 mmu_read_system(struct cpu *cpu, gva_t gva, unsigned bytes)
 {
+    const struct cpu_tlb_entry *entry = system_entry(cpu, gva);
+    u64 offset = gva - entry->read_tag;
+    if (likely(offset <= PAGE_BYTES - bytes))
+        return host_load(entry->host + offset, bytes);
     return read_slow(cpu, gva, bytes, PRIVILEGE_SYSTEM);
 }
 
 void mmu_write_system(struct cpu *cpu, gva_t gva, unsigned bytes, u64 value)
 {
+    const struct cpu_tlb_entry *entry = system_entry(cpu, gva);
+    u64 offset = gva - __atomic_load_n(&entry->write_tag, __ATOMIC_RELAXED);
+    if (likely(offset <= PAGE_BYTES - bytes)) {
+        host_store(entry->host + offset, bytes, value);
+        return;
+    }
     write_slow(cpu, gva, bytes, value, PRIVILEGE_SYSTEM);
 }
 
