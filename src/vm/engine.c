@@ -9,6 +9,8 @@
 #include "vm/engine.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/clock.h"
@@ -67,6 +69,23 @@ int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
     return 0;
 }
 
+/* ATOLL_CPU_VENDOR=intel or amd: the guest sees a processor of that vendor, whose instructions the
+ * translator executes as that vendor has them. For tests, and for guests that need the other. */
+static int dress(struct cpuid_config *config, struct cpuid_entry *host, struct err *err)
+{
+    const char *wanted = getenv("ATOLL_CPU_VENDOR");
+    bool intel = wanted && strcmp(wanted, "intel") == 0;
+
+    if (wanted == NULL)
+        return 0;
+    if (!intel && strcmp(wanted, "amd") != 0)
+        return err_set(err, -EINVAL, "ATOLL_CPU_VENDOR is '%s': must be 'intel' or 'amd'", wanted);
+    config->host_count = cpuid_as_vendor(host, config->host_count,
+                                         intel ? CPUID_VENDOR_INTEL : CPUID_VENDOR_AMD);
+    config->brand = intel ? "Atoll processor, Intel's kind" : "Atoll processor, AMD's kind";
+    return 0;
+}
+
 struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
                            struct err *err)
 {
@@ -85,6 +104,8 @@ struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_
         config.host_count = (unsigned)count;
     } else {
         config.host_count = cpuid_collect(cpu_cpuid, host, CPUID_HOST_MAX);
+        if (dress(&config, host, err) < 0)
+            return NULL;
     }
     cpuid_model_init(&model, &config);
     return kind == ENGINE_KVM ? kvm_engine_new(mem, &model, err) : dbt_engine_new(mem, &model, err);

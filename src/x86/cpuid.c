@@ -100,14 +100,30 @@ static void fill_features(struct cpuid_model *model, const struct cpuid_config *
     }
 }
 
-/* ARCH_CAPABILITIES tells Intel guests which mitigations they need not; AMD guests would not look.
+/*
+ * Intel's own ways to say which mitigations a guest need not spend time on; AMD's are in
+ * cpuid_leaves.c. ARCH_CAPABILITIES is the MSR that lists what does no harm (dbt/interp/sys_msr.c).
+ * SPEC_CTRL is the MSR in which a guest turns on enhanced IBRS once, in place of detours around
+ * each indirect branch (retpolines); BHI_CTRL gives it a bit there, in place of a loop over
+ * branches at each system call.
+ *
+ * Why this is right where the engine translates: the processor never runs guest code as the guest
+ * wrote it, so what such code does about the processor's predictors and buffers has no effect, but
+ * costs time. What it is not: a promise that guest programs cannot learn of their kernel's memory
+ * by timing. A guest's programs and its kernel run in one host process, at one privilege level, and
+ * the host's own protection stands around that process, not inside of it.
  */
 static void fill_arch_capabilities(struct cpuid_model *model, const struct cpuid_config *config)
 {
-    enum { ARCH_CAPABILITIES = 1 << 29 };
+    enum { SPEC_CTRL = 1 << 26, ARCH_CAPABILITIES = 1 << 29, BHI_CTRL = 1 << 4 };
 
     if (model->vendor != CPUID_VENDOR_INTEL)
         return;
+    if (config->system_emulated) {
+        model_find(model, 7, 0)->eax = 2; /* the highest subleaf */
+        model_find(model, 7, 0)->edx |= SPEC_CTRL;
+        cpuid_add(model, 7, 2, true)->edx = BHI_CTRL;
+    }
     if (config->system_emulated || (cpuid_host_entry(config, 7, 0)->edx & ARCH_CAPABILITIES))
         model_find(model, 7, 0)->edx |= ARCH_CAPABILITIES;
 }

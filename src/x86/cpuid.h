@@ -91,6 +91,12 @@ enum { CPUID_HOST_MAX = 96 };
 unsigned cpuid_collect(void (*read)(u32 leaf, u32 subleaf, u32 ret[4]),
                        struct cpuid_entry *ret_entries, unsigned max);
 
+/* Makes COUNT collected ENTRIES those of a processor of VENDOR (Intel or AMD), whatever they were
+ * of; returns how many are left. Only for engines that execute every instruction as that vendor has
+ * it.
+ */
+unsigned cpuid_as_vendor(struct cpuid_entry *entries, unsigned count, enum cpuid_vendor vendor);
+
 /* What CPUID returns for LEAF and SUBLEAF on the vCPU that CONTEXT describes. A leaf beyond the
  * highest reads as the highest basic one on Intel, as zeros on AMD, as those processors do. */
 void cpuid_lookup(const struct cpuid_model *model, u32 leaf, u32 subleaf,

@@ -215,7 +215,9 @@ static void add_amd(struct cpuid_model *model, const struct cpuid_config *config
      * EFER is ours, automatic IBRS as well: it spares the guest its detours around indirect
      * branches, which mean nothing to translated code. */
     u32 auto_ibrs = config->system_emulated ? 1u << 8 : 0;
-    cpuid_add(model, 0x80000021, 0, false)->eax = 1u << 2 | 1u << 6 | 1u << 29 | auto_ibrs;
+    struct cpuid_entry *entry = cpuid_add(model, 0x80000021, 0, false);
+    entry->eax = 1u << 2 | 1u << 6 | 1u << 29 | auto_ibrs;
+    entry->ecx = 1u << 1 | 1u << 2; /* TSA_SQ_NO, TSA_L1_NO: no VERW on the way to programs */
 }
 
 void cpuid_add_extended(struct cpuid_model *model, const struct cpuid_config *config)
@@ -240,7 +242,13 @@ void cpuid_add_extended(struct cpuid_model *model, const struct cpuid_config *co
     entry = cpuid_add(model, 0x80000008, 0, false);
     entry->eax = model->physical_bits | 48 << 8;
     if (amd) {
-        entry->ebx = 1u << 26; /* no speculative store bypass to switch off (SSB_NO) */
+        /* SSB_NO: no speculative store bypass to switch off. BTC_NO: no return thunks. Why this may
+         * be said, and what it does not say, stands in cpuid.c. */
+        entry->ebx = 1u << 26 | 1u << 29;
+        /* FXSAVE and XSAVE hold the last instruction's address always (dbt/simd/image.c), not only
+         * after exceptions: no clearing of it at each task switch. */
+        u32 host = cpuid_host_entry(config, 0x80000008, 0)->ebx;
+        entry->ebx |= config->system_emulated ? 1u << 2 : host & 1u << 2;
         entry->ecx = (config->cpu_count - 1) | id_bits(config->cpu_count) << 12;
         add_amd(model, config);
     }

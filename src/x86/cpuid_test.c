@@ -83,10 +83,10 @@ static void test_hidden(void **state)
         assert_int_equal(seven.ebx & (BIT(4) | BIT(11) | BIT(14)), 0); /* TSX, MPX */
         /* Only UMIP and RDPID: no AVX-512 parts, PKU, shadow stacks, LA57. */
         assert_int_equal(seven.ecx, BIT(2) | BIT(22));
-        /* No speculation controls, no IBT. */
-        assert_int_equal(seven.edx, BIT(4) | (intel ? BIT(29) : 0));
+        /* No IBT; of speculation controls, what spares Intel guests retpolines and branch loops. */
+        assert_int_equal(seven.edx, BIT(4) | (intel ? BIT(26) | BIT(29) : 0));
         assert_int_equal(look(&model, 0x80000001, 0).ecx & BIT(2), 0); /* SVM */
-        assert_int_equal(look(&model, 0x80000008, 0).ebx, intel ? 0 : BIT(26));
+        assert_int_equal(look(&model, 0x80000008, 0).ebx, intel ? 0 : BIT(2) | BIT(26) | BIT(29));
         assert_int_equal(look(&model, 0xd, 0).eax, 7);
         assert_int_equal(look(&model, 0xd, 1).eax, 7); /* no XSAVES */
         assert_int_equal(look(&model, 7, 1).eax, 0);
@@ -160,6 +160,24 @@ static void test_context(void **state)
         assert_int_equal(result.ebx, entry.ebx);
         assert_int_equal(result.ecx, entry.ecx);
         assert_int_equal(result.edx, entry.edx);
+    }
+}
+
+/* Either vendor's leaves make a model of the other, caches included, and of itself. */
+static void test_other_vendor(void **state)
+{
+    for (int from = 0; from <= 1; from++) {
+        for (int intel = 0; intel <= 1; intel++) {
+            struct cpuid_config config = rich_config(from);
+            struct cpuid_model model;
+            config.host_count = cpuid_as_vendor(rich_host, rich_count,
+                                                intel ? CPUID_VENDOR_INTEL : CPUID_VENDOR_AMD);
+            cpuid_model_init(&model, &config);
+            assert_int_equal(model.vendor, intel ? CPUID_VENDOR_INTEL : CPUID_VENDOR_AMD);
+            assert_int_equal(look(&model, intel ? 4 : 0x8000001d, 0).ecx, 63);
+            assert_int_equal(look(&model, 1, 0).eax, intel ? 0x806f8 : 0xb00f21);
+            assert_int_equal(look(&model, 0x80000000, 0).eax, intel ? 0x80000008 : 0x80000021);
+        }
     }
 }
 
@@ -261,8 +279,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hidden),          cmocka_unit_test(test_poor_host),
         cmocka_unit_test(test_avx_needs_state), cmocka_unit_test(test_context),
-        cmocka_unit_test(test_topology),        cmocka_unit_test(test_frequency),
-        cmocka_unit_test(test_identity),        cmocka_unit_test(test_this_host),
+        cmocka_unit_test(test_other_vendor),    cmocka_unit_test(test_topology),
+        cmocka_unit_test(test_frequency),       cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_this_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,15 +29,29 @@ enum {
 enum {
     MTRR_CAP_VALUE = 0x508, /* eight variable ranges, fixed ranges, write combining */
     MTRR_DEF_TYPE_BITS = 0xcff,
-    DEBUGCTL_BITS = 3,  /* LBR, BTF: kept, without effect */
-    SPEC_CTRL_BITS = 7, /* IBRS, STIBP, SSBD */
+    DEBUGCTL_BITS = 3,      /* LBR, BTF: kept, without effect */
+    SPEC_CTRL_BITS = 0x407, /* IBRS, STIBP, SSBD, BHI_DIS_S: kept, without effect */
     DE_CFG_LFENCE_SERIALIZES = 2,
     HWCR_TSC_FREQ_SEL = 1 << 24
 };
-/* RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
- * FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO: guests leave their mitigations out, which
- * would do nothing for translated code but slow it down. */
-#define ARCH_CAPABILITIES_VALUE 0x0d10e17bull
+/*
+ * What guests need not mitigate, because what they would do about it has no effect where their code
+ * never runs as they wrote it, and costs time:
+ *
+ *   RDCL_NO              a second set of page tables for programs: the host's page tables map all
+ *                        guest memory at one privilege level whatever the guest's say; who may
+ *                        access what is checked in software, before the access
+ *   MDS_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, RFDS_NO
+ *                        VERW to clear buffers: here it reads a descriptor; the host's kernel
+ * clears the buffers when it switches processes IBRS_ALL, BHI_NO, PBRSB_NO, ITS_NO retpolines,
+ * aligned thunks, branch loops: an indirect branch of the guest is another one in the host, through
+ * a table SSB_NO, GDS_NO       bits in MSRs that do nothing here SKIP_L1DFL_VMENTRY, PSCHANGE_MC_NO
+ *                        for guests that are hypervisors themselves, which these cannot be
+ *
+ * It is no statement about the processor below: a guest's programs and its kernel share a process,
+ * and with it its predictors and caches (see x86/cpuid.c).
+ */
+#define ARCH_CAPABILITIES_VALUE 0x400000000d10e17bull
 
 NO_RETURN static void msr_refuse(struct cpu *cpu)
 {
