@@ -286,8 +286,9 @@ struct cpu {
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */
     struct cpu_line lines[PRIVILEGE_COUNT][CPU_LINES] __attribute__((aligned(64)));
-    u64 jit_save[3]; /* jit/: registers of a stub that fills a line */
-    u32 jit_fills;   /* counts down fills of lines until jit/ looks why there are so many */
+    u64 jit_save[3];  /* jit/: registers of a stub that fills a line */
+    u64 jit_runs;     /* counts how often the block on trial runs */
+    u32 jit_fills;    /* counts down fills of lines until jit/ looks why there are so many */
     struct cpu_tlb tlb;
     struct cpu_jit_tables jit_tables;
 };

@@ -77,6 +77,8 @@ static void tell_jit(const struct jit *jit, const struct counter_sink *sink)
         {"invalidated_blocks", c->invalidated_blocks},
         {"links", c->links},
         {"indirect_entries", c->indirect_entries},
+        {"hot_blocks", c->hot_blocks},
+        {"lines_given_up", c->lines_given_up},
         {"evicted_regions", jit->evict_count},
         {"entered", c->entered},
         {"left_exit", c->left[LEAVE_EXIT]},

@@ -46,6 +46,13 @@ struct cold {
     bool write;       /* it is for writing */
 };
 
+/* A line that a block's accesses use (line.c). */
+struct draft_line {
+    u64 key;
+    u8 line;
+};
+enum { DRAFT_LINES = 12 };
+
 struct draft {
     struct cpu *cpu;
     struct jit *jit;
@@ -61,6 +68,10 @@ struct draft {
     unsigned code_bytes; /* 4 or 8: of addresses and stack words as well */
     struct draft_insn insns[JIT_BLOCK_INSNS];
     unsigned insn_count;
+    u64 physical_page;
+    bool hot; /* lines are used for all registers */
+    struct draft_line lines[DRAFT_LINES];
+    unsigned line_count;
     bool ended; /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;

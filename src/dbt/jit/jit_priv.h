@@ -102,6 +102,11 @@ struct jit_block {
     u32 linked_in; /* list of the exits linked to it */
     u8 mode;
     bool has_live_flags; /* it may read flags before it writes them */
+    bool hot;            /* made as one that runs often */
+    u8 samples;          /* polls that were met on the way to it */
+    u8 remakes;          /* how often it was made again */
+    u8 exit_count;
+    u32 first_exit; /* the first of its exits */
 };
 
 struct code_page {
@@ -155,6 +160,7 @@ struct jit_counters {
     u64 blocks, insns, guest_bytes, hot_bytes, cold_bytes, refused;
     u64 translate_tsc; /* host time in jit_translate */
     u64 invalidated_blocks, links, indirect_entries;
+    u64 hot_blocks, lines_given_up;
     u64 entered, left[4]; /* by enum jit_leave */
     u64 lookups, interpreted;
 };
@@ -176,6 +182,12 @@ struct jit_guards {
     u16 set[JIT_GUARD_NOTES];
     u32 next_context; /* the next one to replace */
     struct jit_guard_context contexts[JIT_GUARD_CONTEXTS];
+};
+
+/* An access whose line is on trial: how many of the fills that were looked at were its own. */
+struct line_trial {
+    u32 meta; /* 0: none is */
+    u32 fills, looks;
 };
 
 struct jit {
@@ -206,8 +218,14 @@ struct jit {
     /* Since the mappings of that half last changed: */
     bool low_kernel_code; /* the lower half: code was run with kernel privilege */
     bool high_user_code;  /* the upper half: relative code was run; its guards are of the lower */
-    bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
-    u64 evict_count;      /* regions that were emptied */
+    u32 line_next;        /* the line given out last */
+    u64 look_tsc;         /* when jit_line_look ran last */
+    bool make_hot;        /* the block being made is to be hot */
+    bool make_counted;    /* and to count how often it runs */
+    u32 line_pays[4096];  /* by hash: what hot.c has found out of accesses by a line */
+    struct line_trial trial;
+    bool stacks_reset;               /* the return stacks were emptied: do not go back to code */
+    u64 evict_count;                 /* regions that were emptied */
     const struct jit_tracer *tracer; /* borrowed; NULL: nobody wants to see */
     u64 *runs;                       /* owned: entries by block, with a tracer only */
     struct jit_counters counters;
@@ -248,10 +266,15 @@ void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);
 
-/* line.c: the stubs that fill lines, and what one of them calls now and then, in the middle of the
- * instruction that META names. */
+/* line.c: the stubs that fill lines. */
 void jit_make_line_stubs(struct jit *jit, struct emitter *out);
+
+/* hot.c: what one of them calls now and then, in the middle of the instruction that META names. */
 u64 jit_line_look(struct cpu *cpu, u32 meta);
+/* Whether the access of the instruction at GPA may use a line. */
+bool jit_line_pays(struct jit *jit, gpa_t gpa);
+/* A poll was met on the way to BLOCK. Only between blocks. */
+void jit_sample(struct cpu *cpu, u32 block);
 
 /* expect.c: each emits a branch that is taken unless the 32-bit word at displacement AT of the
  * state is VALUE, the 64-bit word there is what REG holds, or r8 is RIP (or, in a relative block,

@@ -17,7 +17,6 @@
 
 enum { RAX = 0, RCX = 1, RDX = 2, ENTRY_SHIFT = 5, PAGE_BYTES = 4096 };
 enum { LINE_STACK = 0, LINE_FS = 2, LINE_GS = 4, LINE_FIRST = 6 };
-enum { FILLS_PER_LOOK = 64 };
 /* Where the words after the call are, from its return address. */
 enum { NOTE_LINE = 5, NOTE_META = 9, NOTE_RESUME = 13 };
 
@@ -35,15 +34,40 @@ static s32 limit_at(const struct draft *draft, unsigned line, unsigned bytes)
     return line_at(draft, line, offsetof(struct cpu_line, limit) + size * sizeof(u64));
 }
 
-/* The even line for EA; false where there is none. */
-static bool line_pick(struct draft *draft, const struct guest_ea *ea, unsigned *ret_line)
+/* What accesses must have in common to use one line: registers, and for constants the page. */
+static u64 line_key(const struct draft *draft, const struct draft_insn *one,
+                    const struct guest_ea *ea)
 {
-    if (ea->segment == X86_FS || ea->segment == X86_GS)
+    u64 page = 0;
+    if (ea->base == INSN_RIP)
+        page = (insn_next_rip(draft, one) + (u64)ea->disp) >> 12;
+    return page << 16 | (u64)ea->index << 8 | ea->base;
+}
+
+/* The even line for EA; false where there is none. */
+static bool line_pick(struct draft *draft, const struct draft_insn *one, const struct guest_ea *ea,
+                      unsigned *ret_line)
+{
+    struct jit *jit = draft->jit;
+    u64 key = line_key(draft, one, ea);
+    unsigned at = 0;
+    if (ea->segment == X86_FS || ea->segment == X86_GS) {
         *ret_line = ea->segment == X86_FS ? LINE_FS : LINE_GS;
-    else if (ea->base == X86_RSP && ea->index == INSN_NO_REG)
+        return true;
+    }
+    if (ea->base == X86_RSP && ea->index == INSN_NO_REG) {
         *ret_line = LINE_STACK;
-    else
+        return true;
+    }
+    while (at < draft->line_count && draft->lines[at].key != key)
+        at++;
+    if (!draft->hot || at == DRAFT_LINES)
         return false;
+    if (at == draft->line_count) {
+        jit->line_next = jit->line_next + 2 < CPU_LINES ? jit->line_next + 2 : LINE_FIRST;
+        draft->lines[draft->line_count++] = (struct draft_line){key, (u8)jit->line_next};
+    }
+    *ret_line = draft->lines[at].line;
     return true;
 }
 
@@ -85,7 +109,8 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
     const struct guest_ea *ea = &access->ea;
     unsigned line;
     if (access->keep_flags || access->bytes > 1u << (CPU_LINE_SIZES - 1) ||
-        ea->address_bytes != draft->code_bytes || !line_pick(draft, ea, &line))
+        ea->address_bytes != draft->code_bytes || !line_pick(draft, one, ea, &line) ||
+        !jit_line_pays(draft->jit, draft->physical_page << 12 | (draft->start + one->offset)))
         return false;
     line += access->write;
     /* In 32-bit code the sum wraps, and the line may be that of a page above. */
@@ -124,13 +149,6 @@ void draft_cold_line(struct draft *draft, const struct cold *cold)
     emit_u32(out, (u32)cold->line);
     emit_u32(out, cold->number);
     emit_u32(out, (u32)(cold->resume - after));
-}
-
-u64 jit_line_look(struct cpu *cpu, u32 meta)
-{
-    (void)meta;
-    cpu->jit_fills = FILLS_PER_LOOK;
-    return ANSWER_CONTINUE;
 }
 
 /* ---- the stub ---- */

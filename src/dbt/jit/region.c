@@ -114,6 +114,7 @@ void jit_next_region(struct cpu *cpu)
         return;
     region_empty(cpu, region);
     jit->evict_count++;
+    jit->trial.meta = 0;
     if (all) {
         for (unsigned i = 0; i < jit->region_count; i++)
             region_empty(cpu, &jit->regions[i]);

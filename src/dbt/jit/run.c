@@ -204,6 +204,10 @@ bool jit_run(struct cpu *cpu)
         if (jit->evict_count == evict_count)
             connect(cpu, left, number);
         left = enter(cpu, number);
+        /* An exit that is linked was left by its poll. */
+        u32 target = (left & 3) == LEAVE_EXIT ? jit->exits[left >> LEAVE_BITS].target : JIT_NONE;
+        if (target != JIT_NONE)
+            jit_sample(cpu, target);
     }
 }
 

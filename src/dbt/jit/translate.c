@@ -43,6 +43,12 @@ static void translate_all(struct draft *draft)
 {
     if (unlikely(draft->jit->tracer))
         trace_count_run(draft);
+    if (draft->jit->make_counted) {
+        struct host_mem more = host_mem_base(T0, 1);
+        emit_load(&draft->out, T0, STATE, STATE_AT(jit_runs));
+        emit_lea(&draft->out, true, T0, &more);
+        emit_store(&draft->out, T0, STATE, STATE_AT(jit_runs));
+    }
     for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++) {
         draft->insns[i].code = draft->out.at;
         translate_one(draft, &draft->insns[i]);
@@ -81,7 +87,9 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8
     draft->relative = jit->pages[page].relative;
     draft->privilege = cpu->privilege;
     draft->code_bytes = cpu->code_bytes;
-    draft->insn_count = draft->cold_count = 0;
+    draft->physical_page = jit->pages[page].physical_page;
+    draft->hot = jit->make_hot;
+    draft->insn_count = draft->cold_count = draft->line_count = 0;
     draft->out = (struct emitter){0};
     draft->ended = draft->failed = false;
 }
@@ -124,11 +132,15 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
         region->traps.next = traps_before;
         return JIT_NONE;
     }
-    jit->blocks[draft->number] = (struct jit_block){.rip = draft->rip,
-                                                    .code = code,
-                                                    .page = page,
-                                                    .mode = draft->mode,
-                                                    .has_live_flags = has_live_flags(draft)};
+    jit->blocks[draft->number] = (struct jit_block){
+        .rip = draft->rip,
+        .code = code,
+        .page = page,
+        .mode = draft->mode,
+        .hot = draft->hot,
+        .first_exit = exits_before,
+        .exit_count = (u8)(region->exits.next - exits_before),
+        .has_live_flags = has_live_flags(draft)};
     region->blocks.next++;
     region->code.next = jit_offset(jit, draft->out.at);
     count(draft, code);

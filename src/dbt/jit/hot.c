@@ -1,0 +1,178 @@
+/*
+ * dbt/jit/hot.c - blocks that are made again: as ones that run often, or because a line did not
+ * pay.
+ *
+ * A poll that leaves translated code is a sample of what the guest runs. A block that was met twice
+ * is made again together with what it leads to, with lines for all base registers (line.c); the old
+ * block's predecessors are linked to the new one. Accesses whose lines miss too often are noted by
+ * the physical address of their instruction and look into the TLB from then on.
+ *
+ * Runs   on the vCPU's thread.
+ */
+#include "dbt/jit/jit_priv.h"
+
+#include "core/mem.h"
+
+enum { SAMPLES_HOT = 2, REGION_BLOCKS = 24, REMAKES_MAX = 32 };
+enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 400 };
+enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 256, TRIAL_RUNS_A_FILL = 8 };
+
+/* ---- whether a line pays ---- */
+
+enum { PAYS_NOT = 1, PAYS_PROVEN = 2, PAYS_BITS = 3 };
+
+/* What is known of the access of the instruction at GPA: a slot of the table, and the slot's value
+ * but for the PAYS bits. */
+static u32 *pays_slot(struct jit *jit, gpa_t gpa, u32 *ret_tag)
+{
+    u64 hash = gpa * 0x9e3779b97f4a7c15ull;
+    *ret_tag = (u32)(hash >> 16) & ~(u32)PAYS_BITS;
+    return &jit->line_pays[hash >> 52];
+}
+
+static unsigned pays(struct jit *jit, gpa_t gpa)
+{
+    u32 tag;
+    const u32 *slot = pays_slot(jit, gpa, &tag);
+    return (*slot & ~(u32)PAYS_BITS) == tag ? *slot & PAYS_BITS : 0;
+}
+
+static void pays_note(struct jit *jit, gpa_t gpa, unsigned what)
+{
+    u32 tag, *slot = pays_slot(jit, gpa, &tag);
+    *slot = tag | what;
+}
+
+bool jit_line_pays(struct jit *jit, gpa_t gpa)
+{
+    return pays(jit, gpa) != PAYS_NOT;
+}
+
+/* ---- making a block again ---- */
+
+/* Links what led to OLD to NEW. */
+static void exits_move(struct jit *jit, u32 old, u32 new)
+{
+    for (u32 exit; (exit = jit->blocks[old].linked_in) != JIT_NONE;) {
+        jit_unlink_exit(jit, exit);
+        jit_link(jit, exit, new);
+    }
+}
+
+/* The new block's number, or JIT_NONE. Code that runs in the old one may go on. */
+static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
+{
+    struct jit *jit = cpu->jit;
+    const struct jit_block *block = &jit->blocks[old];
+    gpa_t gpa = jit->pages[block->page].physical_page << 12;
+    u64 rip = cpu->rip;
+    if (block->mode != jit_mode(cpu) || block->page == JIT_NONE || block->remakes == REMAKES_MAX ||
+        !jit_has_room(jit))
+        return JIT_NONE;
+    const u8 *host = mem_map(cpu->mem, gpa, 4096, MEM_READ);
+    if (host == NULL)
+        return JIT_NONE;
+    jit->make_hot = hot;
+    jit->make_counted = counted;
+    cpu->rip = block->rip;
+    u32 new = jit_translate(cpu, block->page, host, gpa | (block->rip & 4095));
+    cpu->rip = rip;
+    jit->make_hot = jit->make_counted = false;
+    if (new == JIT_NONE || new == JIT_REFUSED)
+        return JIT_NONE;
+    jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);
+    exits_move(jit, old, new);
+    jit_unregister(jit, old);
+    jit->slot_age++;
+    return new;
+}
+
+static gpa_t insn_gpa(const struct jit *jit, u32 meta)
+{
+    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
+    return (jit->pages[block->page].physical_page << 12) +
+           ((block->rip & 4095) + (meta & META_OFFSET));
+}
+
+/* Makes the block that META names count how often it runs, while each fill is looked at. */
+static void trial_begin(struct cpu *cpu, u32 meta)
+{
+    struct jit *jit = cpu->jit;
+    u32 block = jit_meta_block(meta);
+    u32 new = block_remake(cpu, block, jit->blocks[block].hot, true);
+    if (new == JIT_NONE)
+        return;
+    jit->trial = (struct line_trial){.meta = jit_meta(new, meta & META_OFFSET)};
+    cpu->jit_runs = 0;
+    cpu->jit_fills = 1;
+}
+
+static void trial_look(struct cpu *cpu, u32 meta)
+{
+    struct jit *jit = cpu->jit;
+    struct line_trial *trial = &jit->trial;
+    cpu->jit_fills = 1;
+    trial->fills += jit_meta_block(meta) == jit_meta_block(trial->meta) &&
+                    (meta & META_OFFSET) == (trial->meta & META_OFFSET);
+    if (trial->fills < TRIAL_FILLS && ++trial->looks < TRIAL_LOOKS)
+        return;
+    u32 block = jit_meta_block(trial->meta);
+    gpa_t gpa = insn_gpa(jit, trial->meta);
+    trial->meta = 0;
+    cpu->jit_fills = FILLS_PER_LOOK;
+    if (jit->blocks[block].page == JIT_NONE)
+        return;
+    bool not = cpu->jit_runs < trial->fills * TRIAL_RUNS_A_FILL;
+    pays_note(jit, gpa, not ? PAYS_NOT : PAYS_PROVEN);
+    jit->counters.lines_given_up += not ;
+    block_remake(cpu, block, jit->blocks[block].hot, false);
+}
+
+u64 jit_line_look(struct cpu *cpu, u32 meta)
+{
+    struct jit *jit = cpu->jit;
+    u64 now = __builtin_ia32_rdtsc(), took = now - jit->look_tsc;
+    cpu->jit_fills = FILLS_PER_LOOK;
+    jit->look_tsc = now;
+    if (jit->trial.meta != 0)
+        trial_look(cpu, meta);
+    else if (took < FILLS_PER_LOOK * FILL_TSC_LEAST &&
+             jit->blocks[jit_meta_block(meta)].page != JIT_NONE &&
+             pays(jit, insn_gpa(jit, meta)) == 0)
+        trial_begin(cpu, meta);
+    return ANSWER_CONTINUE;
+}
+
+/* ---- what runs often ---- */
+
+/* Makes HEAD and the blocks that it leads to again, nearest first. */
+static void region_heat(struct cpu *cpu, u32 head)
+{
+    struct jit *jit = cpu->jit;
+    u32 region[REGION_BLOCKS] = {head};
+    unsigned count = 1;
+    for (unsigned i = 0; i < count; i++) {
+        const struct jit_block *block = &jit->blocks[region[i]];
+        for (u32 k = 0; k < block->exit_count && count < REGION_BLOCKS; k++) {
+            u32 target = jit->exits[block->first_exit + k].target;
+            unsigned at = 0;
+            while (at < count && region[at] != target)
+                at++;
+            if (target != JIT_NONE && at == count && !jit->blocks[target].hot &&
+                jit->blocks[target].mode == block->mode)
+                region[count++] = target;
+        }
+    }
+    for (unsigned i = 0; i < count; i++)
+        if (block_remake(cpu, region[i], true, false) != JIT_NONE)
+            jit->counters.hot_blocks++;
+}
+
+void jit_sample(struct cpu *cpu, u32 number)
+{
+    struct jit_block *block = &cpu->jit->blocks[number];
+    if (block->hot || ++block->samples < SAMPLES_HOT)
+        return;
+    block->samples = 0;
+    region_heat(cpu, number);
+}
