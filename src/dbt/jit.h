@@ -43,6 +43,9 @@ bool jit_usable(const struct cpu *cpu);
  * then it returns true. Leaves through cpu_raise and cpu_exit as handlers do. */
 bool jit_run(struct cpu *cpu);
 
+/* For tests: whether every block is to be made as one that runs often, from now on. */
+void jit_heat(struct cpu *cpu, bool all);
+
 /* For the signal handler: TRAP (a vector), the accessed ADDRESS, and pointers to the interrupted
  * RIP, RSP and R9. True when the trap was translated code's: the context is changed so that it goes
  * on. */

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "core/mem.h"
 #include "dbt/cpu.h"
+#include "dbt/jit.h"
 #include "host/cpu.h"
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
@@ -283,6 +284,10 @@ bool oracle_guest_run(const struct oracle_case *c, struct oracle_outcome *ret_ou
     if (cpu_set_state(cpu, &state) != 0)
         return false;
     cpu->exit = (struct vm_exit){0};
+    /* Both forms of blocks, in turn. */
+    static unsigned turn;
+    if (oracle_translated)
+        jit_heat(cpu, turn++ / 16 % 2);
     cpu_run(cpu);
     if (cpu->exit.kind != EXIT_HLT)
         return false;

@@ -176,3 +176,8 @@ void jit_sample(struct cpu *cpu, u32 number)
     block->samples = 0;
     region_heat(cpu, number);
 }
+
+void jit_heat(struct cpu *cpu, bool all)
+{
+    cpu->jit->all_hot = all;
+}

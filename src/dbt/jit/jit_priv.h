@@ -220,6 +220,7 @@ struct jit {
     bool high_user_code;  /* the upper half: relative code was run; its guards are of the lower */
     u32 line_next;        /* the line given out last */
     u64 look_tsc;         /* when jit_line_look ran last */
+    bool all_hot;         /* every block is to be hot */
     bool make_hot;        /* the block being made is to be hot */
     bool make_counted;    /* and to count how often it runs */
     u32 line_pays[4096];  /* by hash: what hot.c has found out of accesses by a line */

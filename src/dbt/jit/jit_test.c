@@ -422,6 +422,7 @@ static void compare(const struct x86_state *from, const u8 *ram_from, u8 *ram_a,
     bool ended = run(&interpreter, from, &a);
     memcpy(ram_a, ram, RAM_BYTES);
     memcpy(ram, ram_from, RAM_BYTES);
+    jit_heat(translator.cpu, below(2));
     ended &= run(&translator, from, &b);
     tally->halted += halted(&a);
     normalize(&a);

@@ -88,7 +88,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8
     draft->privilege = cpu->privilege;
     draft->code_bytes = cpu->code_bytes;
     draft->physical_page = jit->pages[page].physical_page;
-    draft->hot = jit->make_hot;
+    draft->hot = jit->make_hot || jit->all_hot;
     draft->insn_count = draft->cold_count = draft->line_count = 0;
     draft->out = (struct emitter){0};
     draft->ended = draft->failed = false;
