@@ -78,7 +78,7 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
     u32 new = jit_translate(cpu, block->page, host, gpa | (block->rip & 4095));
     cpu->rip = rip;
     jit->make_hot = jit->make_counted = false;
-    if (new == JIT_NONE || new == JIT_REFUSED)
+    if (new == JIT_NONE)
         return JIT_NONE;
     jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);
     exits_move(jit, old, new);
