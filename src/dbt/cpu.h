@@ -281,7 +281,8 @@ struct cpu {
     struct cpu_counters counters;
     struct block_cache *blocks; /* owned: interp's decoded blocks */
     struct simd *simd;          /* owned: simd's thunks */
-    struct jit *jit;            /* owned: jit's blocks; NULL: everything is interpreted */
+    struct jit *jit;            /* borrowed: jit's blocks; NULL: everything is interpreted */
+    struct jit_own *jit_own;    /* owned: what jit keeps for each vCPU */
 
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */

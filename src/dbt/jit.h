@@ -5,8 +5,8 @@
  * and vector state in the host's vector registers. It reaches guest memory through the first-level
  * TLB of struct cpu, and leaves to the interpreter's handlers for whatever it does not translate.
  *
- * Each vCPU has a translator of its own: its code, links and tables are touched by its thread only.
- * Overwritten code is found by the group's code generations (dbt/cpu.h).
+ * The vCPUs of a group share translated code, its links and tables; return stacks and tables of
+ * targets are each vCPU's own. Overwritten code is found by the group's log (dbt/cpu.h).
  *
  * Runs   on the vCPU's thread.
  * Trust  guest code is hostile: translated code reaches host memory only through a checked TLB
@@ -18,22 +18,33 @@
 #include "base/types.h"
 
 struct cpu;
+struct cpu_group;
+struct jit;
 
-/* Memory for translated code: the same pages writable at RW and executable at RX; and for each
- * privilege a stack of return addresses, with at least a page below it that cannot be accessed.
- * Borrowed. */
+/* Memory for translated code: the same pages writable at RW and executable at RX. Borrowed. */
 struct jit_memory {
     u8 *rw;
     u8 *rx;
     size_t bytes;
-    u8 *stacks[3];
-    size_t stack_bytes; /* of each */
 };
 
-/* Makes cpu->jit over MEMORY. -ENOMEM; -EINVAL when there is too little code memory; -ENOTSUP on a
- * host without BMI2. */
-MUST_CHECK int jit_init(struct cpu *cpu, const struct jit_memory *memory);
-void jit_fini(struct cpu *cpu);
+/* For each privilege a stack of return addresses, with at least a page below it that cannot be
+ * accessed. Borrowed. */
+struct jit_stacks {
+    u8 *at[3];
+    size_t bytes; /* of each */
+};
+
+/* Makes what the vCPUs of GROUP share, over MEMORY. -ENOMEM; -EINVAL when there is too little code
+ * memory. */
+MUST_CHECK int jit_new(struct cpu_group *group, const struct jit_memory *memory,
+                       struct jit **ret_jit);
+/* After the last vCPU has left. NULL is allowed. */
+void jit_free(struct jit *jit);
+
+/* From now on CPU, which does not run now, runs translated code; jit_leave ends that. -ENOMEM. */
+MUST_CHECK int jit_join(struct cpu *cpu, struct jit *jit, const struct jit_stacks *stacks);
+void jit_leave(struct cpu *cpu);
 
 /* Whether the vCPU's present mode is one that can be translated. */
 bool jit_usable(const struct cpu *cpu);

@@ -4,7 +4,7 @@
  *
  * With a tracer each block counts how often it is entered at its start, which costs a little.
  *
- * Runs   the tracer's calls on the vCPU's thread; those of several vCPUs at the same time. The
+ * Runs   the tracer's calls on the vCPU's thread; never two at once in a group of vCPUs. The
  * guest's vector state is saved before them, so they may be any host code.
  */
 #ifndef DBT_TRACE_H
@@ -33,7 +33,7 @@ struct trace_exit {
 
 /* A block just translated. Pointers are borrowed for the call. */
 struct trace_block {
-    unsigned cpu, number; /* numbers start again when all code was dropped */
+    unsigned cpu, number; /* a number is used again when its region was emptied */
     u64 rip;
     gpa_t gpa;
     unsigned code_bytes; /* 4 or 8 */
@@ -59,7 +59,8 @@ struct jit_tracer {
     void *ctx; /* borrowed */
 };
 
-/* From now on TRACER (borrowed, until jit_fini) hears of each block that CPU translates. -ENOMEM.
+/* From now on TRACER (borrowed, until jit_free) hears of each block that CPU and those it shares
+ * code with translate. -ENOMEM.
  */
 MUST_CHECK int jit_trace(struct cpu *cpu, const struct jit_tracer *tracer);
 

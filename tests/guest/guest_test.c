@@ -8,7 +8,7 @@
 #include "base/codemem.h"
 #include "core/mem.h"
 #include "dbt/cpu.h"
-#include "dbt/jit.h"
+#include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
 #include "x86/cpuid.h"
 
@@ -97,30 +97,11 @@ static int run_image(struct cpu *cpu)
     }
 }
 
-/* Gives CPU a translator; what it needs lives as long as the process. */
-static bool add_translator(struct cpu *cpu)
-{
-    static struct codemem code;
-    struct jit_memory memory = {.stack_bytes = STACK_BYTES};
-    if (code.bytes == 0 && codemem_init(&code, CODE_BYTES) != 0)
-        return false;
-    memory.rw = code.write;
-    memory.rx = (u8 *)(uintptr_t)code.execute;
-    memory.bytes = code.bytes;
-    for (unsigned i = 0; i < ARRAY_LEN(memory.stacks); i++) {
-        u8 *stack = mmap(NULL, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (stack == MAP_FAILED || mprotect(stack, GUARD_BYTES, PROT_NONE) != 0)
-            return false;
-        memory.stacks[i] = stack + GUARD_BYTES;
-    }
-    return jit_init(cpu, &memory) == 0;
-}
-
 static int run_as(bool intel, bool translated)
 {
     static struct cpu_group group;
     static struct cpuid_model model;
+    struct translator translator = {0};
     struct mem mem;
     struct cpu *cpu = aligned_alloc(64, (sizeof(*cpu) + 63) / 64 * 64);
     int result = FAILED_RUN;
@@ -133,12 +114,13 @@ static int run_as(bool intel, bool translated)
     make_model(&model, intel);
     cpu_group_init(&group, &mem, &model);
     if (add_memory(&mem) && cpu_init(cpu, &group, 0) == 0) {
-        if ((!translated || add_translator(cpu)) && trap_thread_begin(cpu, NULL) == 0) {
+        if ((!translated || translator_init(&translator, cpu, CODE_BYTES) == 0) &&
+            trap_thread_begin(cpu, NULL) == 0) {
             result = run_image(cpu);
             trap_thread_end();
         }
         if (translated)
-            jit_fini(cpu);
+            translator_fini(&translator, cpu);
         cpu_fini(cpu);
     }
     mem_fini(&mem);

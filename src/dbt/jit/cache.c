@@ -5,7 +5,6 @@
  * (region.c).
  */
 #include "dbt/jit/draft_priv.h"
-#include "dbt/jit/lockstep_priv.h"
 
 #include "base/alloc.h"
 #include "base/errno.h"
@@ -109,33 +108,9 @@ void jit_page_done(struct jit *jit, u32 number)
     jit->page_free = number;
 }
 
-void jit_stack_reset(struct cpu *cpu, unsigned privilege)
-{
-    struct jit *jit = cpu->jit;
-    u8 *top = jit->memory.stacks[privilege] + jit->memory.stack_bytes - RETURN_STACK_BOTTOM;
-    for (unsigned i = 0; i < RETURN_STACK_BOTTOM; i += 8)
-        store_le64(top + i, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
-    cpu->jit_return_stacks[privilege] = (u64)(uintptr_t)top;
-    jit->stacks_reset = true;
-}
-
-void jit_reset_targets(struct cpu *cpu)
-{
-    void *miss = jit_rx(cpu->jit, cpu->jit->indirect_miss);
-    for (unsigned i = 0; i < CPU_JIT_TARGETS; i++)
-        cpu->jit_tables.targets[i] = miss;
-}
-
-void jit_reset_stacks(struct cpu *cpu)
-{
-    for (unsigned i = 0; i < PRIVILEGE_COUNT; i++)
-        jit_stack_reset(cpu, i);
-}
-
 /* Forgets the blocks of the physical page with HASH, and of others that have it. */
-static void pages_forget(struct cpu *cpu, u32 hash)
+static void pages_forget(struct jit *jit, u32 hash)
 {
-    struct jit *jit = cpu->jit;
     u32 next, number = jit->page_hash[hash];
     if (number == JIT_NONE)
         return;
@@ -145,57 +120,34 @@ static void pages_forget(struct cpu *cpu, u32 hash)
         for (u32 block = jit->pages[number].blocks, after; block != JIT_NONE; block = after) {
             after = jit->blocks[block].next_in_page;
             jit_unregister(jit, block);
-            jit->counters.invalidated_blocks++;
+            jit->invalidated_blocks++;
         }
     }
-    jit->slot_age++;
-    jit_reset_stacks(cpu);
+    __atomic_store_n(&jit->forget_count, jit->forget_count + 1, __ATOMIC_RELEASE);
 }
 
-void jit_follow_code_writes(struct cpu *cpu)
+void jit_forget_written(struct jit *jit, u32 count)
 {
-    struct jit *jit = cpu->jit;
-    struct cpu_group *group = cpu->group;
-    u32 count = __atomic_load_n(&group->code_log_count, __ATOMIC_ACQUIRE);
-    if (count == jit->code_log_seen)
-        return;
-    if (count - jit->code_log_seen > CPU_CODE_LOG / 2) {
+    struct cpu_group *group = jit->group;
+    lock_acquire(&jit->lock);
+    u32 behind = count - jit->code_log_seen;
+    if (behind <= INT32_MAX && behind > CPU_CODE_LOG / 2) {
         jit->code_log_seen = count;
         for (u32 hash = 0; hash < CPU_CODE_HASH; hash++)
-            pages_forget(cpu, hash);
-        return;
+            pages_forget(jit, hash);
     }
-    for (; jit->code_log_seen != count; jit->code_log_seen++) {
+    for (; (s32)(count - jit->code_log_seen) > 0; jit->code_log_seen++) {
         u32 hash = __atomic_load_n(&group->code_log[jit->code_log_seen % CPU_CODE_LOG],
                                    __ATOMIC_RELAXED);
-        pages_forget(cpu, hash % CPU_CODE_HASH);
+        pages_forget(jit, hash % CPU_CODE_HASH);
     }
+    lock_release(&jit->lock);
 }
 
-void jit_follow_mappings(struct cpu *cpu)
+void jit_free(struct jit *jit)
 {
-    struct jit *jit = cpu->jit;
-    u64 *seen = jit->fetch_epoch_seen;
-    const u64 *now = cpu->tlb.fetch_epoch;
-    bool low = seen[0] != now[0], high = seen[1] != now[1];
-    if (high && jit->high_user_code)
-        jit_guards_clear(cpu);
-    else if (high)
-        jit_guards_clear_upper(cpu);
-    if (low)
-        jit_guards_switch(cpu, seen[0], now[0]);
-    seen[0] = now[0];
-    seen[1] = now[1];
-    if (high || (low && jit->low_kernel_code))
-        jit_reset_stacks(cpu);
-    else if (low)
-        jit_stack_reset(cpu, PRIVILEGE_USER);
-    if (low)
-        jit->low_kernel_code = false;
-}
-
-static void jit_free(struct jit *jit)
-{
+    if (jit == NULL)
+        return;
     alloc_free(jit->blocks);
     alloc_free(jit->hash);
     alloc_free(jit->pages);
@@ -204,50 +156,30 @@ static void jit_free(struct jit *jit)
     alloc_free(jit->pieces);
     alloc_free(jit->traps);
     alloc_free(jit->draft);
-    alloc_free(jit->slots);
-    alloc_free(jit->guards);
     alloc_free(jit->runs);
-    lockstep_free(jit->lockstep);
     alloc_free(jit);
 }
 
-int jit_init(struct cpu *cpu, const struct jit_memory *memory)
+int jit_new(struct cpu_group *group, const struct jit_memory *memory, struct jit **ret_jit)
 {
     struct jit *jit = new0(struct jit);
     if (jit == NULL)
         return -ENOMEM;
     jit->memory = *memory;
+    jit->group = group;
+    jit->code_log_seen = __atomic_load_n(&group->code_log_count, __ATOMIC_ACQUIRE);
     jit->hash = new0_array(u32, JIT_HASH);
     jit->page_hash = new0_array(u32, CPU_CODE_HASH);
     jit->draft = new0(struct draft);
-    jit->slots = new0_array(struct jit_slot, JIT_SLOTS);
-    jit->guards = new0(struct jit_guards);
-    bool whole = jit->hash && jit->page_hash && jit->draft && jit->slots && jit->guards;
-    int result = whole ? 0 : -ENOMEM;
+    jit->page_number = jit->page_next = 1; /* 0 is JIT_NONE */
+    int result = jit->hash && jit->page_hash && jit->draft ? 0 : -ENOMEM;
     if (result == 0 && !jit_make_stubs(jit))
         result = -EINVAL;
     if (result == 0)
         result = jit_regions_init(jit);
-    if (result < 0) {
+    if (result < 0)
         jit_free(jit);
-        return result;
-    }
-    jit->page_number = jit->page_next = 1; /* 0 is JIT_NONE */
-    cpu->jit = jit;
-    cpu->jit_fills = 1;
-    jit->code_log_seen = __atomic_load_n(&cpu->group->code_log_count, __ATOMIC_ACQUIRE);
-    jit_reset_targets(cpu);
-    jit_reset_stacks(cpu);
-    jit_guards_clear(cpu);
-    return 0;
-}
-
-void jit_fini(struct cpu *cpu)
-{
-    if (cpu->jit == NULL)
-        return;
-    for (unsigned i = 0; i < cpu->jit->region_count && cpu->jit->tracer; i++)
-        trace_tell_runs(cpu, &cpu->jit->regions[i].blocks);
-    jit_free(cpu->jit);
-    cpu->jit = NULL;
+    else
+        *ret_jit = jit;
+    return result;
 }

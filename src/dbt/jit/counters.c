@@ -55,9 +55,33 @@ static void tell_cpu(const struct cpu *cpu, const struct counter_sink *sink)
     }
 }
 
-static void tell_jit(const struct jit *jit, const struct counter_sink *sink)
+static void tell_jit(const struct jit_counters *c, const struct counter_sink *sink)
 {
-    const struct jit_counters *c = &jit->counters;
+    const struct named all[] = {
+        {"blocks", c->blocks},
+        {"insns", c->insns},
+        {"guest_bytes", c->guest_bytes},
+        {"hot_bytes", c->hot_bytes},
+        {"cold_bytes", c->cold_bytes},
+        {"translate_tsc", c->translate_tsc},
+        {"refused", c->refused},
+        {"links", c->links},
+        {"indirect_entries", c->indirect_entries},
+        {"hot_blocks", c->hot_blocks},
+        {"lines_given_up", c->lines_given_up},
+        {"entered", c->entered},
+        {"left_exit", c->left[LEAVE_EXIT]},
+        {"left_indirect", c->left[LEAVE_INDIRECT]},
+        {"left_lookup", c->left[LEAVE_LOOKUP]},
+        {"lookups", c->lookups},
+        {"interpreted", c->interpreted},
+    };
+    tell_all(sink, "jit", all, ARRAY_LEN(all));
+}
+
+/* What the vCPUs share: told with the first one. */
+static void tell_shared(const struct jit *jit, const struct counter_sink *sink)
+{
     u64 code_bytes = 0, blocks = 0, exits = 0, pieces = 0;
     for (unsigned i = 0; i < jit->region_count; i++) {
         const struct jit_region *region = &jit->regions[i];
@@ -67,25 +91,8 @@ static void tell_jit(const struct jit *jit, const struct counter_sink *sink)
         pieces += region->pieces.next - region->pieces.first;
     }
     const struct named all[] = {
-        {"blocks", c->blocks},
-        {"insns", c->insns},
-        {"guest_bytes", c->guest_bytes},
-        {"hot_bytes", c->hot_bytes},
-        {"cold_bytes", c->cold_bytes},
-        {"translate_tsc", c->translate_tsc},
-        {"refused", c->refused},
-        {"invalidated_blocks", c->invalidated_blocks},
-        {"links", c->links},
-        {"indirect_entries", c->indirect_entries},
-        {"hot_blocks", c->hot_blocks},
-        {"lines_given_up", c->lines_given_up},
+        {"invalidated_blocks", jit->invalidated_blocks},
         {"evicted_regions", jit->evict_count},
-        {"entered", c->entered},
-        {"left_exit", c->left[LEAVE_EXIT]},
-        {"left_indirect", c->left[LEAVE_INDIRECT]},
-        {"left_lookup", c->left[LEAVE_LOOKUP]},
-        {"lookups", c->lookups},
-        {"interpreted", c->interpreted},
         {"code_bytes_used", jit->stubs_end + code_bytes},
         {"code_bytes_room", jit->memory.bytes},
         {"blocks_now", blocks},
@@ -128,9 +135,11 @@ void cpu_counters_tell(const struct cpu *cpu, const struct counter_sink *sink)
     tell_cpu(cpu, sink);
     if (cpu->jit == NULL)
         return;
-    tell_jit(cpu->jit, sink);
-    if (cpu->jit->lockstep)
-        tell_lockstep(cpu->jit->lockstep, sink);
+    tell_jit(&cpu->jit_own->counters, sink);
+    if (cpu->index == 0)
+        tell_shared(cpu->jit, sink);
+    if (cpu->jit_own->lockstep)
+        tell_lockstep(cpu->jit_own->lockstep, sink);
     tell_insns(cpu->counters.insns_interpreted, "interpret", sink);
     tell_insns(cpu->counters.insns_missed, "miss", sink);
     tell_insns(cpu->counters.insns_started, "block", sink);

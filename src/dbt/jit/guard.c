@@ -9,14 +9,14 @@
  */
 #include "dbt/jit/jit_priv.h"
 
-void jit_guard_set(struct cpu *cpu, const struct code_page *page, u64 delta)
+void jit_guard_set(struct cpu *cpu, const struct jit_slot *slot, u64 delta)
 {
     struct cpu_jit_tables *tables = &cpu->jit_tables;
-    struct jit_guards *guards = cpu->jit->guards;
-    unsigned index = jit_guard_index(page->virtual_page);
-    if (tables->page_guard[index] == page->number && tables->guard_delta[index] == delta)
+    struct jit_guards *guards = &cpu->jit_own->guards;
+    unsigned index = slot->guard;
+    if (tables->page_guard[index] == slot->page_number && tables->guard_delta[index] == delta)
         return;
-    tables->page_guard[index] = page->number;
+    tables->page_guard[index] = slot->page_number;
     tables->guard_delta[index] = delta;
     if (index >= CPU_JIT_GUARDS / 2)
         return;
@@ -41,16 +41,16 @@ void jit_guards_clear(struct cpu *cpu)
 {
     clear_half(cpu, 0);
     clear_half(cpu, 1);
-    cpu->jit->guards->set_count = 0;
+    cpu->jit_own->guards.set_count = 0;
     for (unsigned i = 0; i < JIT_GUARD_CONTEXTS; i++)
-        cpu->jit->guards->contexts[i].epoch = 0;
+        cpu->jit_own->guards.contexts[i].epoch = 0;
 }
 
 /* Clears the lower half's guards; those that were set are noted under EPOCH. */
 static void put_away(struct cpu *cpu, u64 epoch)
 {
     struct cpu_jit_tables *tables = &cpu->jit_tables;
-    struct jit_guards *guards = cpu->jit->guards;
+    struct jit_guards *guards = &cpu->jit_own->guards;
     struct jit_guard_context *context =
         &guards->contexts[guards->next_context++ % JIT_GUARD_CONTEXTS];
     if (guards->set_count > JIT_GUARD_NOTES) {
@@ -72,7 +72,7 @@ static void put_away(struct cpu *cpu, u64 epoch)
 static void bring_back(struct cpu *cpu, u64 epoch)
 {
     struct cpu_jit_tables *tables = &cpu->jit_tables;
-    struct jit_guards *guards = cpu->jit->guards;
+    struct jit_guards *guards = &cpu->jit_own->guards;
     struct jit_guard_context *context = guards->contexts;
     const struct jit_guard_context *end = context + JIT_GUARD_CONTEXTS;
     guards->set_count = 0;

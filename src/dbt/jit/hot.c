@@ -67,7 +67,7 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
     gpa_t gpa = jit->pages[block->page].physical_page << 12;
     u64 rip = cpu->rip;
     if (block->mode != jit_mode(cpu) || block->page == JIT_NONE || block->remakes == REMAKES_MAX ||
-        !jit_has_room(jit))
+        !jit_has_room(jit, jit->filling))
         return JIT_NONE;
     const u8 *host = mem_map(cpu->mem, gpa, 4096, MEM_READ);
     if (host == NULL)
@@ -83,7 +83,7 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
     jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);
     exits_move(jit, old, new);
     jit_unregister(jit, old);
-    jit->slot_age++;
+    cpu->jit_own->slot_age++;
     return new;
 }
 
@@ -102,7 +102,7 @@ static void trial_begin(struct cpu *cpu, u32 meta)
     u32 new = block_remake(cpu, block, jit->blocks[block].hot, true);
     if (new == JIT_NONE)
         return;
-    jit->trial = (struct line_trial){.meta = jit_meta(new, meta & META_OFFSET)};
+    cpu->jit_own->trial = (struct line_trial){.meta = jit_meta(new, meta & META_OFFSET)};
     cpu->jit_runs = 0;
     cpu->jit_fills = 1;
 }
@@ -110,7 +110,7 @@ static void trial_begin(struct cpu *cpu, u32 meta)
 static void trial_look(struct cpu *cpu, u32 meta)
 {
     struct jit *jit = cpu->jit;
-    struct line_trial *trial = &jit->trial;
+    struct line_trial *trial = &cpu->jit_own->trial;
     cpu->jit_fills = 1;
     trial->fills += jit_meta_block(meta) == jit_meta_block(trial->meta) &&
                     (meta & META_OFFSET) == (trial->meta & META_OFFSET);
@@ -124,22 +124,25 @@ static void trial_look(struct cpu *cpu, u32 meta)
         return;
     bool not = cpu->jit_runs < trial->fills * TRIAL_RUNS_A_FILL;
     pays_note(jit, gpa, not ? PAYS_NOT : PAYS_PROVEN);
-    jit->counters.lines_given_up += not ;
+    cpu->jit_own->counters.lines_given_up += not ;
     block_remake(cpu, block, jit->blocks[block].hot, false);
 }
 
 u64 jit_line_look(struct cpu *cpu, u32 meta)
 {
     struct jit *jit = cpu->jit;
-    u64 now = __builtin_ia32_rdtsc(), took = now - jit->look_tsc;
+    struct jit_own *own = cpu->jit_own;
+    u64 now = __builtin_ia32_rdtsc(), took = now - own->look_tsc;
     cpu->jit_fills = FILLS_PER_LOOK;
-    jit->look_tsc = now;
-    if (jit->trial.meta != 0)
+    own->look_tsc = now;
+    lock_acquire(&jit->lock);
+    if (own->trial.meta != 0)
         trial_look(cpu, meta);
     else if (took < FILLS_PER_LOOK * FILL_TSC_LEAST &&
              jit->blocks[jit_meta_block(meta)].page != JIT_NONE &&
              pays(jit, insn_gpa(jit, meta)) == 0)
         trial_begin(cpu, meta);
+    lock_release(&jit->lock);
     return ANSWER_CONTINUE;
 }
 
@@ -165,16 +168,22 @@ static void region_heat(struct cpu *cpu, u32 head)
     }
     for (unsigned i = 0; i < count; i++)
         if (block_remake(cpu, region[i], true, false) != JIT_NONE)
-            jit->counters.hot_blocks++;
+            cpu->jit_own->counters.hot_blocks++;
 }
 
-void jit_sample(struct cpu *cpu, u32 number)
+void jit_sample(struct cpu *cpu, u32 exit)
 {
-    struct jit_block *block = &cpu->jit->blocks[number];
-    if (block->hot || ++block->samples < SAMPLES_HOT)
+    struct jit *jit = cpu->jit;
+    if (__atomic_load_n(&jit->exits[exit].target, __ATOMIC_RELAXED) == JIT_NONE)
         return;
-    block->samples = 0;
-    region_heat(cpu, number);
+    lock_acquire(&jit->lock);
+    u32 number = jit->exits[exit].target;
+    struct jit_block *block = &jit->blocks[number];
+    if (number != JIT_NONE && !block->hot && ++block->samples >= SAMPLES_HOT) {
+        block->samples = 0;
+        region_heat(cpu, number);
+    }
+    lock_release(&jit->lock);
 }
 
 void jit_heat(struct cpu *cpu, bool all)

@@ -50,6 +50,8 @@ enum {
     JIT_ROOM_BYTES = 512, /* left in a region to go on with it: an entry or guard fits */
     JIT_NONE = 0
 };
+/* In place of a block: there was no room to translate it. */
+#define JIT_FULL UINT32_MAX
 #define HOME_BYTES (1ull << 30)
 
 /* Why translated code came back to C: the low two bits of what enter() returns. */
@@ -145,12 +147,16 @@ struct jit_region {
     struct jit_span traps; /* in ascending order of their code */
 };
 
-/* What the dispatch loop found lately: the block for a RIP, in a mode and an epoch. */
+/* What the dispatch loop found lately: the block for a RIP, in a mode and an epoch, and what its
+ * code_page says. */
 struct jit_slot {
     u64 rip;
     u64 stamp; /* epoch and mode */
-    u64 age;   /* jit.slot_age */
+    u64 age;   /* jit_own.slot_age; 0: nothing */
     u32 block;
+    u32 page_number;
+    u16 guard;
+    bool relative;
 };
 enum { JIT_SLOTS = 1 << 12 };
 
@@ -159,7 +165,7 @@ struct jit_counters {
     /* What was translated, ever: blocks, instructions, and their bytes; refused: what was not. */
     u64 blocks, insns, guest_bytes, hot_bytes, cold_bytes, refused;
     u64 translate_tsc; /* host time in jit_translate */
-    u64 invalidated_blocks, links, indirect_entries;
+    u64 links, indirect_entries;
     u64 hot_blocks, lines_given_up;
     u64 entered, left[4]; /* by enum jit_leave */
     u64 lookups, interpreted;
@@ -190,9 +196,37 @@ struct line_trial {
     u32 fills, looks;
 };
 
+/* What a vCPU keeps of its own. */
+struct jit_own {
+    struct jit_stacks stacks;
+    struct jit_slot *slots; /* owned */
+    struct jit_guards guards;
+    u64 slot_age;      /* counts what makes slots stale besides changed mappings */
+    u32 code_log_seen; /* how much of the group's log of overwritten code */
+    u64 evict_seen, forget_seen, restart_seen;
+    u64 fetch_epoch_seen[2]; /* of the lower and the upper half of the address space */
+    /* Since the mappings of that half last changed: */
+    bool low_kernel_code; /* the lower half: code was run with kernel privilege */
+    bool high_user_code;  /* the upper half: relative code was run; its guards are of the lower */
+    bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
+    unsigned full_region; /* with JIT_FULL: which it was */
+    struct line_trial trial;
+    u64 look_tsc; /* when jit_line_look ran last */
+    struct jit_counters counters;
+    struct lockstep *lockstep; /* owned; NULL: translated code is not checked */
+};
+
+/* What the vCPUs of a group share. Everything but memory, stubs and counts is read and written with
+ * LOCK held only, with these exceptions. A block's rip, code and mode, and an exit's target_rip, do
+ * not change until their region is emptied, which no vCPU that runs is ever surprised by: whoever
+ * empties one has all others paused. Whoever pauses the others does not hold LOCK, since they may
+ * wait for it. */
 struct jit {
+    struct lock lock;
     struct jit_memory memory;
-    u32 stubs_end; /* where regions start */
+    struct cpu_group *group; /* borrowed */
+    unsigned users;          /* vCPUs */
+    u32 stubs_end;           /* where regions start */
     struct jit_region regions[JIT_REGIONS];
     unsigned region_count;
     unsigned filling; /* the region that new code goes to */
@@ -209,28 +243,19 @@ struct jit {
     struct jit_exit *exits;
     struct jit_piece *pieces;
     struct draft *draft; /* owned: the block being made */
-    struct jit_slot *slots;
-    struct jit_guards *guards; /* owned */
-    u64 slot_age;              /* counts what makes slots stale besides changed mappings */
     struct jit_trap_site *traps;
-    u32 code_log_seen;       /* how much of the group's log of overwritten code */
-    u64 fetch_epoch_seen[2]; /* of the lower and the upper half of the address space */
-    /* Since the mappings of that half last changed: */
-    bool low_kernel_code; /* the lower half: code was run with kernel privilege */
-    bool high_user_code;  /* the upper half: relative code was run; its guards are of the lower */
-    u32 line_next;        /* the line given out last */
-    u64 look_tsc;         /* when jit_line_look ran last */
-    bool all_hot;         /* every block is to be hot */
-    bool make_hot;        /* the block being made is to be hot */
-    bool make_counted;    /* and to count how often it runs */
-    u32 line_pays[4096];  /* by hash: what hot.c has found out of accesses by a line */
-    struct line_trial trial;
-    bool stacks_reset;               /* the return stacks were emptied: do not go back to code */
-    u64 evict_count;                 /* regions that were emptied */
-    const struct jit_tracer *tracer; /* borrowed; NULL: nobody wants to see */
-    u64 *runs;                       /* owned: entries by block, with a tracer only */
-    struct jit_counters counters;
-    struct lockstep *lockstep; /* owned; NULL: translated code is not checked */
+    u32 line_next;       /* the line given out last */
+    bool all_hot;        /* every block is to be hot */
+    bool make_hot;       /* the block being made is to be hot */
+    bool make_counted;   /* and to count how often it runs */
+    u32 line_pays[4096]; /* by hash: what hot.c has found out of accesses by a line */
+    u32 code_log_seen;   /* how much of the group's log of overwritten code */
+    /* Atomic: how often a region was emptied, blocks were forgotten. Each vCPU that sees a new
+     * count drops what it keeps of its own and that may lead there. */
+    u64 evict_count, forget_count, restart_count; /* restart: page numbers began again */
+    u64 invalidated_blocks;                       /* ever */
+    const struct jit_tracer *tracer;              /* borrowed; NULL: nobody wants to see */
+    u64 *runs;                                    /* owned: entries by block, with a tracer only */
 };
 
 /* Writable and executable addresses of an offset in code memory. */
@@ -260,8 +285,9 @@ void jit_make_gates(struct jit *jit, struct emitter *out);
  * is set, because the region being filled has no room for it. */
 u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa);
 
-/* link.c: connects EXIT with BLOCK, or undoes that; undoes all that leads to BLOCK. */
-void jit_link(struct jit *jit, u32 exit, u32 block);
+/* link.c: connects EXIT with BLOCK, where it can, or undoes that; undoes all that leads to BLOCK.
+ */
+bool jit_link(struct jit *jit, u32 exit, u32 block);
 void jit_unlink_exit(struct jit *jit, u32 exit);
 void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
@@ -274,8 +300,9 @@ void jit_make_line_stubs(struct jit *jit, struct emitter *out);
 u64 jit_line_look(struct cpu *cpu, u32 meta);
 /* Whether the access of the instruction at GPA may use a line. */
 bool jit_line_pays(struct jit *jit, gpa_t gpa);
-/* A poll was met on the way to BLOCK. Only between blocks. */
-void jit_sample(struct cpu *cpu, u32 block);
+/* Translated code was left by EXIT: by its poll, if it is linked. Only between blocks. Takes the
+ * lock. */
+void jit_sample(struct cpu *cpu, u32 exit);
 
 /* expect.c: each emits a branch that is taken unless the 32-bit word at displacement AT of the
  * state is VALUE, the 64-bit word there is what REG holds, or r8 is RIP (or, in a relative block,
@@ -296,15 +323,14 @@ void jit_unregister(struct jit *jit, u32 block);
  * registered in it after all, jit_page_done frees it. */
 u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near);
 void jit_page_done(struct jit *jit, u32 page);
-/* Follows the group's log of overwritten code. */
-void jit_follow_code_writes(struct cpu *cpu);
-/* Follows the MMU's changes of mappings: guards and return stacks. */
-void jit_follow_mappings(struct cpu *cpu);
-/* Empties the table of targets of indirect branches. */
-void jit_reset_targets(struct cpu *cpu);
-/* Empties the return stacks. */
-void jit_reset_stacks(struct cpu *cpu);
-/* The same for one privilege. */
+/* Forgets the blocks of pages that the group's log says were written, up to COUNT. Takes the lock.
+ */
+void jit_forget_written(struct jit *jit, u32 count);
+
+/* own.c: follows what has changed since the vCPU last looked: mappings, overwritten code, emptied
+ * regions. Before translated code is entered or gone back to, always. */
+void jit_follow(struct cpu *cpu);
+/* Empties the return stack of a privilege. */
 void jit_stack_reset(struct cpu *cpu, unsigned privilege);
 
 /* region.c: divides code memory. -EINVAL when there is too little of it. */
@@ -313,13 +339,16 @@ static inline struct jit_region *jit_filling(struct jit *jit)
 {
     return &jit->regions[jit->filling];
 }
-/* Whether the region being filled has room for a link and for the beginning of a block. */
-bool jit_has_room(const struct jit *jit);
-/* Goes on to the next region, which is emptied first: blocks go, and evict_count counts up. */
-void jit_next_region(struct cpu *cpu);
+/* Whether REGION has room for a link and for the beginning of a block. Also without the lock, as a
+ * hint. */
+bool jit_has_room(const struct jit *jit, unsigned region);
+/* Goes on from region FULL, if that still is the one being filled, to the next one, which is
+ * emptied first: with all other vCPUs paused, so the caller must not hold the lock, nor block
+ * numbers or exits from before. */
+void jit_next_region(struct cpu *cpu, unsigned full);
 
-/* guard.c: PAGE's mapping was seen to hold, with DELTA. */
-void jit_guard_set(struct cpu *cpu, const struct code_page *page, u64 delta);
+/* guard.c: the mapping of the page that SLOT names was seen to hold, with DELTA. */
+void jit_guard_set(struct cpu *cpu, const struct jit_slot *slot, u64 delta);
 /* All mappings must be looked up again; or those of the upper half. */
 void jit_guards_clear(struct cpu *cpu);
 void jit_guards_clear_upper(struct cpu *cpu);

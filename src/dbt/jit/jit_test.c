@@ -24,11 +24,11 @@
 
 #include "base/alloc.h"
 #include "base/bits.h"
-#include "base/codemem.h"
 #include "core/mem.h"
 #include "dbt/cpu.h"
 #include "dbt/jit.h"
 #include "host/cpu.h"
+#include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
 #include "x86/cpuid.h"
 #include "x86/decode.h"
@@ -72,18 +72,9 @@ static unsigned below(unsigned limit)
 struct engine_under_test {
     struct cpu_group group;
     struct cpu *cpu;
-    struct codemem code;
+    struct translator translator;
 };
 static struct engine_under_test interpreter, translator;
-
-static void stack_make(u8 **ret_stack, size_t bytes)
-{
-    u8 *memory = mmap(NULL, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                      0);
-    assert_ptr_not_equal(memory, MAP_FAILED);
-    mprotect(memory, 4096, PROT_NONE);
-    *ret_stack = memory + 4096;
-}
 
 static void engine_make(struct engine_under_test *engine, bool with_jit)
 {
@@ -93,12 +84,7 @@ static void engine_make(struct engine_under_test *engine, bool with_jit)
     assert_int_equal(cpu_init(engine->cpu, &engine->group, 0), 0);
     if (!with_jit)
         return;
-    assert_int_equal(codemem_init(&engine->code, 4 << 20), 0);
-    struct jit_memory memory = {
-        engine->code.write, (u8 *)(uintptr_t)engine->code.execute, engine->code.bytes, {0}, 16384};
-    for (unsigned i = 0; i < 3; i++)
-        stack_make(&memory.stacks[i], memory.stack_bytes);
-    assert_int_equal(jit_init(engine->cpu, &memory), 0);
+    assert_int_equal(translator_init(&engine->translator, engine->cpu, 4 << 20), 0);
 }
 
 /* ---- the guest ---- */

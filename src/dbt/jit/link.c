@@ -97,16 +97,16 @@ static u8 *guard_make(struct jit *jit, u32 exit_number, const struct jit_block *
     return at;
 }
 
-void jit_link(struct jit *jit, u32 exit_number, u32 block_number)
+bool jit_link(struct jit *jit, u32 exit_number, u32 block_number)
 {
     struct jit_exit *exit = &jit->exits[exit_number];
     struct jit_block *block = &jit->blocks[block_number];
     s64 shift = (s64)(exit->target_rip - block->rip);
     if (exit->target != JIT_NONE || shift != (s32)shift || (shift != 0 && !exit->leaves_page))
-        return;
+        return false;
     u8 *target = exit->leaves_page ? guard_make(jit, exit_number, block) : jit_rw(jit, block->code);
     if (target == NULL)
-        return;
+        return false;
     emit_patch(jit_rw(jit, exit->jump), target);
     exit->target = block_number;
     exit->next_in = block->linked_in;
@@ -114,7 +114,7 @@ void jit_link(struct jit *jit, u32 exit_number, u32 block_number)
     if (exit->next_in != JIT_NONE)
         jit->exits[exit->next_in].prev_in = exit_number;
     block->linked_in = exit_number;
-    jit->counters.links++;
+    return true;
 }
 
 void jit_unlink_exit(struct jit *jit, u32 exit_number)
@@ -178,6 +178,5 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
         return 0;
     misses_patch(&misses, miss);
     block->indirect = piece_end(jit, at, &out, block_number, true);
-    jit->counters.indirect_entries++;
     return block->indirect;
 }

@@ -51,7 +51,7 @@ int jit_lockstep(struct cpu *cpu, u32 first, u32 every)
     }
     lockstep->first = first;
     lockstep->every = every;
-    cpu->jit->lockstep = lockstep;
+    cpu->jit_own->lockstep = lockstep;
     return 0;
 }
 
@@ -124,7 +124,7 @@ static bool is_followed(const struct insn_desc *desc)
 
 NO_RETURN static void give_up(struct cpu *cpu)
 {
-    cpu->jit->lockstep->gave_up = true;
+    cpu->jit_own->lockstep->gave_up = true;
     cpu_exit(cpu);
 }
 
@@ -139,7 +139,7 @@ static void bytes_copy(u8 *to, const u8 *from, u32 bytes)
 
 static void note(struct cpu *cpu, u8 *host, u32 bytes, bool is_store)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     unsigned *count = is_store ? &lockstep->store_count : &lockstep->load_count;
     if (*count == LOCKSTEP_ACCESSES || lockstep->byte_count + bytes > LOCKSTEP_BYTES)
         give_up(cpu);
@@ -169,7 +169,7 @@ static void watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access acce
 
 static struct lockstep_step *step_add(struct cpu *cpu)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     struct lockstep_step *step = &lockstep->steps[lockstep->step_count++];
     __builtin_memcpy(step->gpr, cpu->gpr, sizeof(step->gpr));
     step->rip = cpu->rip;
@@ -185,7 +185,7 @@ static struct lockstep_step *step_add(struct cpu *cpu)
 /* The vector state as it is before the first instruction that may change it. */
 static void vectors_begin(struct cpu *cpu)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     if (lockstep->has_first_image)
         return;
     simd_save(cpu);
@@ -196,7 +196,7 @@ static void vectors_begin(struct cpu *cpu)
 /* Keeps what an instruction of DESC has made, besides registers and flags. */
 static void keep_results(struct cpu *cpu, const struct insn_desc *desc, unsigned first_store)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     for (unsigned i = first_store; i < lockstep->store_count; i++) {
         const struct lockstep_access *store = &lockstep->stores[i];
         bytes_copy(lockstep->after + store->at, store->host, store->bytes);
@@ -212,7 +212,7 @@ static void keep_results(struct cpu *cpu, const struct insn_desc *desc, unsigned
 /* One instruction; false when the next one is not to be executed. */
 static bool run_step(struct cpu *cpu)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     struct lockstep_step *step = step_add(cpu);
     unsigned first_store = lockstep->store_count;
     bool full = lockstep->step_count == LOCKSTEP_STEPS - 1 ||
@@ -250,7 +250,7 @@ static __attribute__((noinline)) bool guarded(struct cpu *cpu)
 /* Until a fault, an exit, or whatever run_step stops at. */
 static void run_ahead(struct cpu *cpu)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     void *jump[ARRAY_LEN(cpu->jump)];
     __builtin_memcpy(jump, cpu->jump, sizeof(jump));
     if (guarded(cpu)) {
@@ -268,7 +268,7 @@ static void run_ahead(struct cpu *cpu)
 
 static void take_back(struct cpu *cpu, const u8 *region, bool vector_live)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     for (unsigned i = lockstep->store_count; i-- > 0;) {
         const struct lockstep_access *store = &lockstep->stores[i];
         bytes_copy(store->host, lockstep->before + store->at, store->bytes);
@@ -289,7 +289,7 @@ static void take_back(struct cpu *cpu, const u8 *region, bool vector_live)
 
 static void go_ahead(struct cpu *cpu)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     u8 region[REGION_BYTES];
     bool vector_live = cpu->vector_live;
     __builtin_memcpy(region, (u8 *)cpu + REGION_START, REGION_BYTES);
@@ -310,7 +310,7 @@ static void go_ahead(struct cpu *cpu)
 
 void lockstep_enter(struct cpu *cpu, u32 number)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     u32 runs = lockstep->runs[number]++;
     lockstep->number = number;
     lockstep->active = lockstep->may_stay = false;
@@ -323,7 +323,7 @@ void lockstep_enter(struct cpu *cpu, u32 number)
 
 void lockstep_go_on(struct cpu *cpu, u32 number)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     lockstep->carries = false;
     lockstep->number = number;
     lockstep->may_stay = true;
@@ -333,7 +333,7 @@ void lockstep_go_on(struct cpu *cpu, u32 number)
 
 void lockstep_drop(struct cpu *cpu)
 {
-    cpu->jit->lockstep->active = cpu->jit->lockstep->carries = false;
+    cpu->jit_own->lockstep->active = cpu->jit_own->lockstep->carries = false;
 }
 
 /* The step that translated code has come to: one of the same RIP, and where there are several one
@@ -341,7 +341,7 @@ void lockstep_drop(struct cpu *cpu)
  * only there or where nothing follows. */
 static const struct lockstep_step *step_find(struct cpu *cpu, bool at_insn)
 {
-    const struct lockstep *lockstep = cpu->jit->lockstep;
+    const struct lockstep *lockstep = cpu->jit_own->lockstep;
     const struct lockstep_step *found = NULL;
     for (unsigned i = at_insn || lockstep->may_stay ? 0 : 1; i < lockstep->step_count; i++) {
         const struct lockstep_step *step = &lockstep->steps[i];
@@ -374,7 +374,7 @@ static bool is_disturbed(const struct lockstep *lockstep)
 
 void lockstep_meet(struct cpu *cpu, bool at_insn)
 {
-    struct lockstep *lockstep = cpu->jit->lockstep;
+    struct lockstep *lockstep = cpu->jit_own->lockstep;
     if (!lockstep->active)
         return;
     const struct lockstep_step *step = step_find(cpu, at_insn);

@@ -126,7 +126,7 @@ static const struct lockstep_access *store_missing(const struct lockstep *lockst
 
 bool lockstep_same(struct cpu *cpu, const struct lockstep_step *step)
 {
-    const struct lockstep *lockstep = cpu->jit->lockstep;
+    const struct lockstep *lockstep = cpu->jit_own->lockstep;
     u64 flags = (step->rflags ^ cpu->rflags) & ~(u64)X86_ARITH_FLAGS;
     if (flags != 0)
         return false;
@@ -147,13 +147,13 @@ bool lockstep_same(struct cpu *cpu, const struct lockstep_step *step)
 static void code_text(const struct cpu *cpu, u64 rip, char *to, unsigned room)
 {
     const struct jit *jit = cpu->jit;
-    const struct jit_block *block = &jit->blocks[jit->lockstep->number];
+    const struct jit_block *block = &jit->blocks[cpu->jit_own->lockstep->number];
     const struct code_page *page = &jit->pages[block->page];
     const u8 *host = mem_map(cpu->mem, page->physical_page << 12, 4096, MEM_READ);
     struct insn insn;
     unsigned at = (unsigned)(rip & 4095), used = 0;
     to[0] = 0;
-    if (rip >> 12 != jit->lockstep->steps[0].rip >> 12 || host == NULL ||
+    if (rip >> 12 != cpu->jit_own->lockstep->steps[0].rip >> 12 || host == NULL ||
         decode(host + at, (unsigned)min_u64(4096 - at, INSN_MAX_BYTES), cpu->code_bytes, &insn) !=
             DECODE_OK)
         return;
@@ -168,7 +168,7 @@ static void code_text(const struct cpu *cpu, u64 rip, char *to, unsigned room)
 
 static void report_code(const struct cpu *cpu)
 {
-    const struct lockstep *lockstep = cpu->jit->lockstep;
+    const struct lockstep *lockstep = cpu->jit_own->lockstep;
     char text[64];
     for (unsigned i = 0; i < lockstep->step_count; i++) {
         const struct lockstep_step *step = &lockstep->steps[i];
@@ -180,7 +180,7 @@ static void report_code(const struct cpu *cpu)
 
 static void report_registers(struct cpu *cpu, const struct lockstep_step *step)
 {
-    const struct lockstep_step *start = &cpu->jit->lockstep->steps[0];
+    const struct lockstep_step *start = &cpu->jit_own->lockstep->steps[0];
     for (unsigned i = 0; i < X86_GPR_COUNT; i++)
         log_error("lockstep", "  r%-2u %016llx -> %016llx, translated %016llx%s", i,
                   (unsigned long long)start->gpr[i], (unsigned long long)step->gpr[i],
@@ -208,7 +208,7 @@ static void report_image(const u8 *translated, const u8 *expected, const u8 *fir
 
 static void report_rest(struct cpu *cpu, const struct lockstep_step *step)
 {
-    const struct lockstep *lockstep = cpu->jit->lockstep;
+    const struct lockstep *lockstep = cpu->jit_own->lockstep;
     const struct lockstep_access *store = store_missing(lockstep, step);
     if (store)
         for (unsigned i = 0; i < store->bytes && i < 64; i++)
@@ -226,7 +226,7 @@ static void report_rest(struct cpu *cpu, const struct lockstep_step *step)
 void lockstep_report(struct cpu *cpu, const struct lockstep_step *step)
 {
     static const char *const ends[] = {"a branch", "a fault", "what it may not do"};
-    const struct lockstep *lockstep = cpu->jit->lockstep;
+    const struct lockstep *lockstep = cpu->jit_own->lockstep;
     bool live = cpu->vector_live;
     simd_save(cpu); /* log lines may use vector registers */
     log_error("lockstep", "block %u: translated code came to %llx; the interpreter ended with %s",

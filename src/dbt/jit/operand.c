@@ -245,8 +245,9 @@ static void note_trap(struct draft *draft, const struct draft_insn *one)
         draft->out.full = true;
         return;
     }
-    jit->traps[traps->next++] = (struct jit_trap_site){jit_offset(jit, draft->out.at),
-                                                       insn_meta(draft, one)};
+    jit->traps[traps->next] = (struct jit_trap_site){jit_offset(jit, draft->out.at),
+                                                     insn_meta(draft, one)};
+    __atomic_store_n(&traps->next, traps->next + 1, __ATOMIC_RELEASE);
 }
 
 bool draft_generic(struct draft *draft, const struct draft_insn *one)

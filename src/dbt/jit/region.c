@@ -3,15 +3,16 @@
  * is emptied and filled again.
  *
  * Emptying a region unregisters its blocks, which undoes what leads to them, takes its exits off
- * the lists of their targets, and undoes links whose guard lies in it. What the vCPU keeps outside
- * code memory and may point there - return stacks, targets of indirect branches, slots - is reset.
+ * the lists of their targets, and undoes links whose guard lies in it. What vCPUs keep outside code
+ * memory and may point there, each resets before it runs translated code again (own.c).
  *
- * Runs   on the vCPU's thread, from the dispatch loop, never while translated code is on its stack.
+ * Runs   on a vCPU's thread, from the dispatch loop, never while translated code is on its stack.
  */
 #include "dbt/jit/draft_priv.h"
 
 #include "base/alloc.h"
 #include "base/errno.h"
+#include "dbt/simd.h"
 
 /* A number for every so many bytes of code memory; a region that runs out of one kind counts as
  * full. A block of Debian's takes 850 bytes, and has four exits. */
@@ -71,9 +72,9 @@ int jit_regions_init(struct jit *jit)
     return 0;
 }
 
-bool jit_has_room(const struct jit *jit)
+bool jit_has_room(const struct jit *jit, unsigned number)
 {
-    const struct jit_region *region = &jit->regions[jit->filling];
+    const struct jit_region *region = &jit->regions[number];
     return region->code.end - region->code.next >= JIT_ROOM_BYTES &&
            region->blocks.next < region->blocks.end && region->pieces.next < region->pieces.end;
 }
@@ -104,24 +105,45 @@ static void region_empty(struct cpu *cpu, struct jit_region *region)
     region->traps.next = region->traps.first;
 }
 
-void jit_next_region(struct cpu *cpu)
+/* The lock is held; all others are paused. */
+static void regions_empty(struct cpu *cpu, struct jit_region *region)
 {
     struct jit *jit = cpu->jit;
-    bool all = jit->page_number > INT32_MAX; /* all, so that page numbers may start again */
-    jit->filling = (jit->filling + 1) % jit->region_count;
-    struct jit_region *region = jit_filling(jit);
-    if (region->code.next == region->code.first && !all)
-        return;
     region_empty(cpu, region);
-    jit->evict_count++;
-    jit->trial.meta = 0;
-    if (all) {
+    if (jit->page_number > INT32_MAX) { /* all, so that page numbers may start again */
         for (unsigned i = 0; i < jit->region_count; i++)
             region_empty(cpu, &jit->regions[i]);
         jit->page_number = 1;
-        jit_guards_clear(cpu);
+        __atomic_store_n(&jit->restart_count, jit->restart_count + 1, __ATOMIC_RELEASE);
     }
-    jit->slot_age++;
-    jit_reset_targets(cpu);
-    jit_reset_stacks(cpu);
+    __atomic_store_n(&jit->evict_count, jit->evict_count + 1, __ATOMIC_RELEASE);
+}
+
+/* Goes on from FULL to the next region if that is empty, or else MAY_EMPTY; false if it must not.
+ */
+static bool region_next(struct cpu *cpu, unsigned full, bool may_empty)
+{
+    struct jit *jit = cpu->jit;
+    lock_acquire(&jit->lock);
+    unsigned next = (full + 1) % jit->region_count;
+    bool here = jit->filling == full;
+    bool used = jit->regions[next].code.next != jit->regions[next].code.first;
+    bool go = here && (!used || may_empty);
+    if (go && used)
+        regions_empty(cpu, &jit->regions[next]);
+    if (go)
+        __atomic_store_n(&jit->filling, next, __ATOMIC_RELEASE);
+    lock_release(&jit->lock);
+    return go || !here;
+}
+
+void jit_next_region(struct cpu *cpu, unsigned full)
+{
+    if (region_next(cpu, full, false))
+        return;
+    if (cpu->vector_live)
+        simd_save(cpu);
+    cpu_group_pause(cpu);
+    (void)region_next(cpu, full, true);
+    cpu_group_resume(cpu);
 }

@@ -34,79 +34,93 @@ bool jit_usable(const struct cpu *cpu)
            cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
 }
 
-/* Follows what the MMU has done since the last look. */
-static void follow_changes(struct cpu *cpu)
-{
-    const u64 *seen = cpu->jit->fetch_epoch_seen, *now = cpu->tlb.fetch_epoch;
-    if (seen[0] != now[0] || seen[1] != now[1])
-        jit_follow_mappings(cpu);
-    jit_follow_code_writes(cpu);
-}
-
-/* Translates the block at cpu->rip; where its region is full, into the next one. */
-static u32 translate(struct cpu *cpu, u32 *page, gpa_t gpa)
+/* Translates the block at cpu->rip, of PAGE. The lock is held. */
+static u32 translate(struct cpu *cpu, u32 page, gpa_t gpa)
 {
     struct jit *jit = cpu->jit;
+    struct jit_own *own = cpu->jit_own;
     const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
-    u64 start_tsc = __builtin_ia32_rdtsc();
     if (host == NULL)
         return JIT_NONE;
-    u32 number = jit_translate(cpu, *page, host, gpa);
-    if (number == JIT_NONE && jit->draft->out.full) {
-        jit_page_done(jit, *page);
-        jit_next_region(cpu);
-        *page = jit_page(jit, cpu->rip, gpa >> 12, jit_mode(cpu), cpu->jit_delta);
-        number = jit_translate(cpu, *page, host, gpa);
+    if (!jit_has_room(jit, jit->filling)) {
+        own->full_region = jit->filling;
+        return JIT_FULL;
     }
-    jit->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
-    if (unlikely(jit->lockstep) && number != JIT_NONE)
-        jit->lockstep->runs[number] = 0;
+    u64 start_tsc = __builtin_ia32_rdtsc();
+    u32 number = jit_translate(cpu, page, host, gpa);
+    own->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
+    const struct jit_region *region = jit_filling(jit);
+    if (number == JIT_NONE && jit->draft->out.full && region->code.next != region->code.first) {
+        own->full_region = jit->filling;
+        return JIT_FULL;
+    }
+    own->counters.refused += number == JIT_NONE;
+    if (unlikely(own->lockstep) && number != JIT_NONE)
+        own->lockstep->runs[number] = 0;
     return number;
 }
 
-/* The block at cpu->rip, made if need be; JIT_NONE when the instruction must be
- * interpreted this time. */
-static u32 block_at_rip(struct cpu *cpu)
+/* The block at cpu->rip, whose page is GPA's, made if need be, into SLOT; JIT_NONE when the
+ * instruction must be interpreted this time. */
+static u32 block_at_rip(struct cpu *cpu, gpa_t gpa, struct jit_slot *slot)
 {
     struct jit *jit = cpu->jit;
-    gpa_t gpa = mmu_fetch_page(cpu, cpu->rip) | (cpu->rip & 4095);
     u8 mode = jit_mode(cpu);
-    u32 page = jit_page(jit, cpu->rip, gpa >> 12, mode, cpu->jit_delta);
-    u64 rip = jit->pages[page].virtual_page << 12 | (cpu->rip & 4095);
-    u32 number = jit_find(jit, rip, page, mode);
-    jit->counters.lookups++;
-    if (number != JIT_NONE)
-        return number;
-    number = translate(cpu, &page, gpa);
-    if (number == JIT_NONE) {
-        jit_page_done(jit, page);
-        jit->counters.refused++;
-    }
-    return number;
+    lock_acquire(&jit->lock);
+    u32 number = jit_page(jit, cpu->rip, gpa >> 12, mode, cpu->jit_delta);
+    const struct code_page *page = &jit->pages[number];
+    slot->page_number = page->number;
+    slot->guard = (u16)jit_guard_index(page->virtual_page);
+    slot->relative = page->relative;
+    slot->block = jit_find(jit, page->virtual_page << 12 | (cpu->rip & 4095), number, mode);
+    if (slot->block == JIT_NONE)
+        slot->block = translate(cpu, number, gpa);
+    jit_page_done(jit, number);
+    lock_release(&jit->lock);
+    cpu->jit_own->counters.lookups++;
+    return slot->block;
 }
 
-/* The same, after a look at what was found lately; JIT_NONE when it must be interpreted. */
+/* The same, after a look at what was found lately. JIT_FULL: not before there is another region to
+ * translate it into. */
 static u32 block_now(struct cpu *cpu)
 {
-    struct jit *jit = cpu->jit;
+    struct jit_own *own = cpu->jit_own;
     u64 rip = cpu->rip;
-    struct jit_slot *slot = &jit->slots[(rip ^ rip >> 12) % JIT_SLOTS];
+    struct jit_slot *slot = &own->slots[(rip ^ rip >> 12) % JIT_SLOTS];
     u64 stamp = cpu->tlb.fetch_epoch[rip >> 63] << 8 | jit_mode(cpu);
-    u32 number = slot->block;
-    if (slot->rip != rip || slot->stamp != stamp || slot->age != jit->slot_age) {
-        number = block_at_rip(cpu);
-        if (number == JIT_NONE)
-            return JIT_NONE;
-        *slot = (struct jit_slot){rip, stamp, jit->slot_age, number};
+    if (slot->rip != rip || slot->stamp != stamp || slot->age != own->slot_age) {
+        gpa_t gpa = mmu_fetch_page(cpu, rip) | (rip & 4095);
+        slot->age = 0;
+        u32 number = block_at_rip(cpu, gpa, slot);
+        if (number == JIT_NONE || number == JIT_FULL)
+            return number;
+        slot->rip = rip;
+        slot->stamp = stamp;
+        slot->age = own->slot_age;
     }
     if (rip >> 63 == 0 && cpu->privilege != PRIVILEGE_USER)
-        jit->low_kernel_code = true;
-    const struct code_page *page = &jit->pages[jit->blocks[number].page];
-    if (page->relative) {
-        cpu->jit_delta = rip - jit->blocks[number].rip;
-        jit->high_user_code |= rip >> 63;
+        own->low_kernel_code = true;
+    if (slot->relative) {
+        cpu->jit_delta = rip - cpu->jit->blocks[slot->block].rip;
+        own->high_user_code |= rip >> 63;
     }
-    jit_guard_set(cpu, page, page->relative ? cpu->jit_delta : 0);
+    jit_guard_set(cpu, slot, slot->relative ? cpu->jit_delta : 0);
+    return slot->block;
+}
+
+/* block_now, where there is room for a link as well. After JIT_FULL there is, but the vCPU has
+ * stood still, so that all must be looked at again. */
+static u32 block_or_room(struct cpu *cpu)
+{
+    unsigned filling = __atomic_load_n(&cpu->jit->filling, __ATOMIC_ACQUIRE);
+    if (!jit_has_room(cpu->jit, filling)) {
+        jit_next_region(cpu, filling);
+        return JIT_FULL;
+    }
+    u32 number = block_now(cpu);
+    if (number == JIT_FULL)
+        jit_next_region(cpu, cpu->jit_own->full_region);
     return number;
 }
 
@@ -120,13 +134,27 @@ static unsigned target_index(u64 rip)
 static void connect(struct cpu *cpu, u64 left, u32 number)
 {
     struct jit *jit = cpu->jit;
-    if ((left & 3) == LEAVE_EXIT) {
-        jit_link(jit, (u32)(left >> LEAVE_BITS), number);
-    } else if ((left & 3) == LEAVE_INDIRECT) {
+    struct jit_counters *counters = &cpu->jit_own->counters;
+    u32 exit = (u32)(left >> LEAVE_BITS);
+    if ((left & 3) == LEAVE_LOOKUP)
+        return;
+    if ((left & 3) == LEAVE_EXIT &&
+        __atomic_load_n(&jit->exits[exit].target, __ATOMIC_RELAXED) != JIT_NONE)
+        return; /* it was a poll */
+    lock_acquire(&jit->lock);
+    struct jit_block *block = &jit->blocks[number];
+    /* Another vCPU may have forgotten it, or made it again. */
+    bool is_here = block->page != JIT_NONE;
+    cpu->jit_own->slot_age += !is_here;
+    if (is_here && (left & 3) == LEAVE_EXIT) {
+        counters->links += jit_link(jit, exit, number);
+    } else if (is_here) {
+        counters->indirect_entries += block->indirect == 0;
         u32 entry = jit_indirect_entry(jit, number);
         if (entry != 0)
             cpu->jit_tables.targets[target_index(cpu->rip)] = jit_rx(jit, entry);
     }
+    lock_release(&jit->lock);
 }
 
 /* Makes the vCPU's state fit for BLOCK's code, whose address it returns. */
@@ -144,7 +172,7 @@ static const u8 *prepare(struct cpu *cpu, u32 block)
     }
     cpu->jit_mode = mode;
     cpu->jit_return_stack = cpu->jit_return_stacks[privilege];
-    jit->counters.entered++;
+    cpu->jit_own->counters.entered++;
     return jit_rx(jit, jit->blocks[block].code);
 }
 
@@ -153,7 +181,7 @@ static u64 enter(struct cpu *cpu, u32 number)
     struct jit *jit = cpu->jit;
     enter_function function = (enter_function)(uintptr_t)jit_rx(jit, jit->enter);
     u64 left = function(cpu, prepare(cpu, number));
-    jit->counters.left[left & 3]++;
+    cpu->jit_own->counters.left[left & 3]++;
     if ((left & 3) != LEAVE_LOOKUP)
         cpu->jit_return_stacks[cpu->privilege] = cpu->jit_return_stack;
     if ((left & 3) == LEAVE_EXIT) {
@@ -168,12 +196,12 @@ static bool run_in_lockstep(struct cpu *cpu)
 {
     lockstep_drop(cpu);
     for (;;) {
-        follow_changes(cpu);
+        jit_follow(cpu);
         if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
             return false;
-        if (!jit_has_room(cpu->jit))
-            jit_next_region(cpu);
-        u32 number = block_now(cpu);
+        u32 number = block_or_room(cpu);
+        if (number == JIT_FULL)
+            continue;
         if (number == JIT_NONE) {
             lockstep_drop(cpu);
             (void)interp_single(cpu, cpu->counters.insns_interpreted);
@@ -187,27 +215,25 @@ static bool run_in_lockstep(struct cpu *cpu)
 
 bool jit_run(struct cpu *cpu)
 {
-    struct jit *jit = cpu->jit;
     u64 left = LEAVE_LOOKUP;
-    if (unlikely(jit->lockstep))
+    if (unlikely(cpu->jit_own->lockstep))
         return run_in_lockstep(cpu);
     for (;;) {
-        u64 evict_count = jit->evict_count;
-        follow_changes(cpu);
+        jit_follow(cpu);
         if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
             return false;
-        if (!jit_has_room(jit))
-            jit_next_region(cpu);
-        u32 number = block_now(cpu);
+        u32 number = block_or_room(cpu);
         if (number == JIT_NONE)
             return true;
-        if (jit->evict_count == evict_count)
-            connect(cpu, left, number);
+        if (number == JIT_FULL) { /* what was left may be gone */
+            left = LEAVE_LOOKUP;
+            continue;
+        }
+        connect(cpu, left, number);
         left = enter(cpu, number);
         /* An exit that is linked was left by its poll. */
-        u32 target = (left & 3) == LEAVE_EXIT ? jit->exits[left >> LEAVE_BITS].target : JIT_NONE;
-        if (target != JIT_NONE)
-            jit_sample(cpu, target);
+        if ((left & 3) == LEAVE_EXIT)
+            jit_sample(cpu, (u32)(left >> LEAVE_BITS));
     }
 }
 
@@ -215,35 +241,36 @@ bool jit_run(struct cpu *cpu)
  * address, or ANSWER_LEAVE. */
 static u64 resume(struct cpu *cpu)
 {
-    if (unlikely(cpu->jit->lockstep))
+    if (unlikely(cpu->jit_own->lockstep))
         return ANSWER_LEAVE;
-    follow_changes(cpu);
+    jit_follow(cpu);
     if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
         return ANSWER_LEAVE;
     u32 number = block_now(cpu);
-    return number == JIT_NONE ? ANSWER_LEAVE : (u64)(uintptr_t)prepare(cpu, number);
+    return number == JIT_NONE || number == JIT_FULL ? ANSWER_LEAVE
+                                                    : (u64)(uintptr_t)prepare(cpu, number);
 }
 
 u64 jit_interpret(struct cpu *cpu, u32 meta)
 {
-    struct jit *jit = cpu->jit;
-    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
+    struct jit_own *own = cpu->jit_own;
+    const struct jit_block *block = &cpu->jit->blocks[jit_meta_block(meta)];
     u8 mode = block->mode;
     cpu->jit_return_stacks[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
-    jit->stacks_reset = false;
-    jit->counters.interpreted++;
+    own->stacks_reset = false;
+    own->counters.interpreted++;
     cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
-    if (unlikely(jit->lockstep))
+    if (unlikely(own->lockstep))
         lockstep_meet(cpu, true);
     u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
     if (!interp_single(cpu, counts) || (meta & META_LEAVE))
         return resume(cpu);
-    follow_changes(cpu);
+    jit_follow(cpu);
     if (!cpu->vector_live)
         simd_load(cpu);
-    if (jit->stacks_reset || !jit_usable(cpu) || jit_mode(cpu) != mode)
+    if (own->stacks_reset || !jit_usable(cpu) || jit_mode(cpu) != mode)
         return resume(cpu);
-    if (unlikely(jit->lockstep))
+    if (unlikely(own->lockstep))
         lockstep_go_on(cpu, jit_meta_block(meta));
     return ANSWER_CONTINUE;
 }

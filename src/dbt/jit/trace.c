@@ -13,11 +13,13 @@
 int jit_trace(struct cpu *cpu, const struct jit_tracer *tracer)
 {
     struct jit *jit = cpu->jit;
-    jit->runs = new0_array(u64, JIT_BLOCKS);
+    lock_acquire(&jit->lock);
     if (jit->runs == NULL)
-        return -ENOMEM;
-    jit->tracer = tracer;
-    return 0;
+        jit->runs = new0_array(u64, JIT_BLOCKS);
+    if (jit->runs != NULL)
+        jit->tracer = tracer;
+    lock_release(&jit->lock);
+    return jit->runs != NULL ? 0 : -ENOMEM;
 }
 
 void trace_count_run(struct draft *draft)

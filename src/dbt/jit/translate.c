@@ -1,7 +1,7 @@
 /*
  * dbt/jit/translate.c - makes one block: decodes, emits hot code, then cold code, and registers it.
  *
- * Runs   on the vCPU's thread, from the dispatch loop.
+ * Runs   on the vCPU's thread, from the dispatch loop, with the lock held.
  * Trust  guest bytes are read once, by the decoder, from a page that is marked as code before.
  */
 #include "dbt/jit/draft_priv.h"
@@ -97,7 +97,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8
 static void count(const struct draft *draft, u32 code)
 {
     struct jit *jit = draft->jit;
-    struct jit_counters *counters = &jit->counters;
+    struct jit_counters *counters = &draft->cpu->jit_own->counters;
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     u32 cold = jit_offset(jit, draft->cold_start);
     counters->blocks++;

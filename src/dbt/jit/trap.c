@@ -9,16 +9,16 @@
 enum { GUARD_BYTES = 4096 };
 
 /* The privilege whose return stack has ADDRESS in its guard page; PRIVILEGE_COUNT when none has. */
-static unsigned guard_of(const struct jit *jit, u64 address)
+static unsigned guard_of(const struct jit_stacks *stacks, u64 address)
 {
     unsigned i = 0;
-    while (i < PRIVILEGE_COUNT &&
-           (u64)(uintptr_t)jit->memory.stacks[i] - address - 1 >= GUARD_BYTES)
+    while (i < PRIVILEGE_COUNT && (u64)(uintptr_t)stacks->at[i] - address - 1 >= GUARD_BYTES)
         i++;
     return i;
 }
 
-/* The trap site at offset CODE; NULL where there is none. */
+/* The trap site at offset CODE; NULL where there is none. Without the lock: the sites of the region
+ * that the calling vCPU is in stay, and what another one adds or takes back is behind them. */
 static const struct jit_trap_site *site_of(const struct jit *jit, u32 code)
 {
     const struct jit_region *region = jit->regions, *end = region + jit->region_count;
@@ -26,7 +26,8 @@ static const struct jit_trap_site *site_of(const struct jit *jit, u32 code)
         region++;
     if (region == end)
         return NULL;
-    u32 low = region->traps.first, high = region->traps.next, next = high;
+    u32 low = region->traps.first, high = __atomic_load_n(&region->traps.next, __ATOMIC_ACQUIRE);
+    u32 next = high;
     while (low < high) {
         u32 middle = (low + high) / 2;
         if (jit->traps[middle].code < code)
@@ -42,10 +43,11 @@ bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
     const struct jit *jit = cpu ? cpu->jit : NULL;
     if (jit == NULL || *pc - (u64)(uintptr_t)jit->memory.rx >= jit->memory.bytes)
         return false;
+    const struct jit_stacks *stacks = &cpu->jit_own->stacks;
     u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.rx);
-    unsigned full = guard_of(jit, address);
+    unsigned full = guard_of(stacks, address);
     if (full < PRIVILEGE_COUNT) { /* start it again; the call or push repeats */
-        u8 *top = jit->memory.stacks[full] + jit->memory.stack_bytes - RETURN_STACK_BOTTOM;
+        u8 *top = stacks->at[full] + stacks->bytes - RETURN_STACK_BOTTOM;
         /* A stub pushes when a call has just brought it here: it keeps its way back. */
         if (code < jit->stubs_end) {
             top -= 8;

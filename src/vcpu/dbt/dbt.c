@@ -23,11 +23,12 @@
 #include "vcpu/dbt/trap.h"
 
 enum { CPU_ALIGN = 64 };
-enum { CODE_BYTES = 32 << 20, CODE_BYTES_MIN = 256 << 10, CODE_BYTES_MAX = 1 << 30 };
+enum { CODE_BYTES = 64 << 20, CODE_BYTES_MIN = 256 << 10, CODE_BYTES_MAX = 1 << 30 };
 
 struct dbt_engine {
     struct engine engine;
     struct cpu_group group;
+    struct translator_cache cache;   /* made with the first vCPU */
     const struct jit_tracer *tracer; /* borrowed; may be NULL */
     bool has_lockstep;
     u32 lockstep_first, lockstep_every;
@@ -152,7 +153,7 @@ static const struct vcpu_ops dbt_vcpu_ops = {.run = dbt_run,
                                              .set = dbt_set,
                                              .free = dbt_vcpu_free};
 
-/* Code memory of each vCPU: CODE_BYTES, or what ATOLL_CODE_CACHE says (for tests and measurements),
+/* Code memory of the VM: CODE_BYTES, or what ATOLL_CODE_CACHE says (for tests and measurements),
  * a number of bytes with K, M or G behind it, brought within limits. */
 static size_t code_bytes(void)
 {
@@ -184,7 +185,10 @@ static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct e
         goto fail;
     }
     if (getenv("ATOLL_INTERPRET") == NULL) {
-        r = translator_init(&vcpu->translator, cpu, code_bytes());
+        if (dbt->cache.jit == NULL)
+            r = translator_cache_init(&dbt->cache, &dbt->group, code_bytes());
+        if (r == 0)
+            r = translator_share(&vcpu->translator, cpu, &dbt->cache);
         if (r == 0 && dbt->tracer && jit_trace(cpu, dbt->tracer) < 0)
             log_warn("dbt", "vCPU %u is not traced: no memory", index);
         if (r == 0 && dbt->has_lockstep &&
@@ -236,6 +240,7 @@ static void dbt_free(struct engine *engine)
     struct dbt_engine *dbt = container_of(engine, struct dbt_engine, engine);
     dbt->engine.mem->code_written = NULL;
     dbt->engine.mem->code_written_ctx = NULL;
+    translator_cache_fini(&dbt->cache);
     alloc_free(dbt);
 }
 

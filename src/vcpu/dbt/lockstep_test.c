@@ -112,10 +112,10 @@ static void test_devices_and_faults(void **state)
 static void spoil(void)
 {
     static const u8 bytes[] = {0x44, 0x33, 0x22, 0x11};
-    u8 *code = translator.code.write;
+    u8 *code = translator.own.code.write;
     unsigned found = 0;
 
-    for (size_t i = 0; i + sizeof(bytes) < translator.code.bytes; i++) {
+    for (size_t i = 0; i + sizeof(bytes) < translator.own.code.bytes; i++) {
         if (memcmp(code + i, bytes, sizeof(bytes)) == 0) {
             code[i]++;
             found++;

@@ -1,5 +1,6 @@
 /*
- * vcpu/dbt/translator.c - code memory in two views and guarded return stacks for one vCPU.
+ * vcpu/dbt/translator.c - code memory in two views for a group of vCPUs, and guarded return stacks
+ * for each.
  */
 #include "vcpu/dbt/translator.h"
 
@@ -33,32 +34,55 @@ static int stacks_map(struct translator *translator)
     return 0;
 }
 
-int translator_init(struct translator *translator, struct cpu *cpu, size_t code_bytes)
+int translator_cache_init(struct translator_cache *cache, struct cpu_group *group,
+                          size_t code_bytes)
 {
-    *translator = (struct translator){0};
+    *cache = (struct translator_cache){0};
     if (!host_has_bmi2())
         return -ENOTSUP;
-    int result = codemem_init(&translator->code, code_bytes);
-    if (result == 0)
-        result = stacks_map(translator);
+    int result = codemem_init(&cache->code, code_bytes);
     if (result == 0) {
-        struct jit_memory memory = {.rw = translator->code.write,
-                                    .rx = (u8 *)(uintptr_t)translator->code.execute,
-                                    .bytes = translator->code.bytes,
-                                    .stack_bytes = STACK_BYTES};
-        for (unsigned i = 0; i < STACK_COUNT; i++)
-            memory.stacks[i] = translator->stacks + (size_t)i * SLICE_BYTES + PAGE_BYTES;
-        result = jit_init(cpu, &memory);
+        struct jit_memory memory = {.rw = cache->code.write,
+                                    .rx = (u8 *)(uintptr_t)cache->code.execute,
+                                    .bytes = cache->code.bytes};
+        result = jit_new(group, &memory, &cache->jit);
     }
+    if (result < 0)
+        translator_cache_fini(cache);
+    return result;
+}
+
+void translator_cache_fini(struct translator_cache *cache)
+{
+    jit_free(cache->jit);
+    cache->jit = NULL;
+    codemem_fini(&cache->code);
+}
+
+int translator_share(struct translator *translator, struct cpu *cpu, struct translator_cache *cache)
+{
+    struct jit_stacks stacks = {.bytes = STACK_BYTES};
+    int result = stacks_map(translator);
+    for (unsigned i = 0; i < STACK_COUNT; i++)
+        stacks.at[i] = translator->stacks + (size_t)i * SLICE_BYTES + PAGE_BYTES;
+    if (result == 0)
+        result = jit_join(cpu, cache->jit, &stacks);
     if (result < 0)
         translator_fini(translator, cpu);
     return result;
 }
 
+int translator_init(struct translator *translator, struct cpu *cpu, size_t code_bytes)
+{
+    *translator = (struct translator){0};
+    int result = translator_cache_init(&translator->own, cpu->group, code_bytes);
+    return result < 0 ? result : translator_share(translator, cpu, &translator->own);
+}
+
 void translator_fini(struct translator *translator, struct cpu *cpu)
 {
-    jit_fini(cpu);
-    codemem_fini(&translator->code);
+    jit_leave(cpu);
+    translator_cache_fini(&translator->own);
     if (translator->stacks)
         munmap(translator->stacks, STACKS_BYTES);
     translator->stacks = NULL;
