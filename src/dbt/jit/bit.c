@@ -10,7 +10,8 @@ bool bit_possible(const struct draft *draft, const struct insn *insn)
 {
     return insn->op >= OP_BT && insn->op <= OP_BTC && insn->has_memory &&
            insn->desc->operand[1].kind == OPERAND_G && insn->operand_bytes >= 4 &&
-           draft->code_bytes == 8 && insn->address_bytes == 8;
+           insn->address_bytes == draft->code_bytes &&
+           (draft->code_bytes == 8 || insn->segment < X86_FS);
 }
 
 /* The bit's number into T1, sign-extended. */
@@ -37,7 +38,7 @@ void draft_bit(struct draft *draft, const struct draft_insn *one)
     load_number(draft, insn);
     emit_shift_imm(out, SHIFT_SAR, T1, wide ? 6 : 5); /* of the word that the bit is in */
     emit_shift_imm(out, SHIFT_SHL, T1, wide ? 3 : 2);
-    emit_lea(out, true, T0, &sum);
+    emit_lea(out, draft->code_bytes == 8, T0, &sum);
     draft_access_linear(draft, one, &access, &mem);
     draft_fold(draft, &mem);
     load_number(draft, insn);

@@ -160,6 +160,10 @@ void draft_system(struct draft *draft, const struct draft_insn *one);
 /* Whether STAC or CLAC, which INSN is, does anything. */
 bool system_changes_privilege(const struct draft *draft, const struct insn *insn);
 
+/* string.c: string instructions without a repeat prefix. */
+bool string_possible(const struct draft *draft, const struct insn *insn);
+void draft_string(struct draft *draft, const struct draft_insn *one);
+
 /* control.c: branches and block ends. */
 bool control_possible(const struct insn *insn);
 void draft_control(struct draft *draft, const struct draft_insn *one);

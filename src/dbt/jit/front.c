@@ -59,9 +59,28 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
         if (!address_possible(insn))
             return HOW_INTERPRET;
         if (control_possible(insn) || special_possible(draft, insn) ||
-            system_possible(draft, insn) || bit_possible(draft, insn))
+            system_possible(draft, insn) || bit_possible(draft, insn) ||
+            string_possible(draft, insn))
             return HOW_SPECIAL;
         return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
+    }
+}
+
+/* Whether INSN, whose descriptor says that it may keep flags, does not: a string instruction that
+ * is done once, or a shift by a constant that is not 0. */
+static bool sets_flags_surely(const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_CMPS:
+    case OP_SCAS:
+        return !insn_repeats(insn);
+    case OP_SHL:
+    case OP_SHR:
+    case OP_SAR:
+        return insn->desc->operand[1].kind == OPERAND_I &&
+               (insn->imm & (insn_operand_bytes(insn, 0) == 8 ? 63 : 31)) != 0;
+    default:
+        return false;
     }
 }
 
@@ -69,6 +88,8 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
 static u32 killed_flags(const struct insn *insn)
 {
     const struct insn_desc *desc = insn->desc;
+    if (sets_flags_surely(insn))
+        return desc->flags_written | desc->flags_maybe | desc->flags_undefined;
     return desc->flags_written | (desc->flags_undefined & ~desc->flags_maybe);
 }
 
