@@ -166,10 +166,7 @@ static bool usable_desc(const struct insn_desc *desc)
     case OP_XSAVE ... OP_XRSTORS:
     case OP_FXSAVE:
     case OP_FXRSTOR:
-    case OP_FSAVE:
-    case OP_FRSTOR:
-    case OP_FLDENV:
-    case OP_FSTENV:
+    case OP_FLDENV ... OP_FSAVE:
     case OP_X87:
     case OP_SYSCALL ... OP_SYSEXIT:
     case OP_RDPID:
