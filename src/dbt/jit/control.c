@@ -9,6 +9,8 @@
  */
 #include "dbt/jit/draft_priv.h"
 
+#include "dbt/simd.h"
+
 enum { RCX = 1 };
 
 struct cold *draft_cold(struct draft *draft, enum cold_kind kind)
@@ -264,6 +266,10 @@ void draft_control(struct draft *draft, const struct draft_insn *one)
 void draft_interpret(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
+    if (!simd_handles(&one->insn)) {
+        draft_ready(draft, one);
+        return;
+    }
     emit_mov_imm(out, T1, insn_meta(draft, one));
     emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
 }
@@ -301,6 +307,10 @@ void draft_cold_code(struct draft *draft)
         const struct cold *cold = &draft->colds[i];
         if (cold->kind == COLD_EXIT) {
             cold_exit(draft, cold);
+            continue;
+        }
+        if (cold->kind == COLD_READY) {
+            draft_cold_ready(draft, cold);
             continue;
         }
         emit_patch(cold->jump, out->at);

@@ -30,6 +30,7 @@ struct draft_insn {
 enum cold_kind {
     COLD_SLOW,    /* a memory access that missed */
     COLD_EXIT,    /* an exit's stub */
+    COLD_READY,   /* an interpreted instruction in decoded form */
     COLD_MISMATCH /* a return to somewhere else: look the address in r8 up */
 };
 
@@ -163,6 +164,10 @@ bool system_changes_privilege(const struct draft *draft, const struct insn *insn
 /* string.c: string instructions without a repeat prefix. */
 bool string_possible(const struct draft *draft, const struct insn *insn);
 void draft_string(struct draft *draft, const struct draft_insn *one);
+/* ready.c: has ONE, which is no vector instruction, interpreted from its decoded form. */
+void draft_ready(struct draft *draft, const struct draft_insn *one);
+struct cold;
+void draft_cold_ready(struct draft *draft, const struct cold *cold);
 
 /* control.c: branches and block ends. */
 bool control_possible(const struct insn *insn);

@@ -231,7 +231,7 @@ struct jit {
     unsigned region_count;
     unsigned filling; /* the region that new code goes to */
     /* Offsets of the stubs in code memory. */
-    u32 enter, exit_stub, fallback, lookup, indirect_miss, bottom, trap, syscall, sysret;
+    u32 enter, exit_stub, fallback, ready, lookup, indirect_miss, bottom, trap, syscall, sysret;
     u32 line_fill[PRIVILEGE_COUNT][2], line_look; /* [][1]: for writing */
     struct jit_block *blocks;
     u32 *hash;
@@ -358,6 +358,10 @@ void jit_guards_switch(struct cpu *cpu, u64 from, u64 to);
 /* run.c: called from stubs, on the C stack, with the guest's state in struct cpu: interprets the
  * instruction that META names. */
 u64 jit_interpret(struct cpu *cpu, u32 meta);
+/* The same from its decoded form (dbt/interp.h). */
+u64 jit_interpret_ready(struct cpu *cpu, u32 meta, const void *ready);
+/* ready.c: also called from stubs: interprets the instruction kept at OFFSET. */
+u64 jit_ready(struct cpu *cpu, u32 offset);
 
 /* What blocks are keyed by: privilege, and which units may be used (enum jit_mode_bit). */
 /* MODE_CODE32 is flat protected-mode code of 32 bits: CS, DS, ES and SS begin at 0 and have 4 GiB,

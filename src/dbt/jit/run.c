@@ -253,6 +253,11 @@ static u64 resume(struct cpu *cpu)
 
 u64 jit_interpret(struct cpu *cpu, u32 meta)
 {
+    return jit_interpret_ready(cpu, meta, NULL);
+}
+
+u64 jit_interpret_ready(struct cpu *cpu, u32 meta, const void *ready)
+{
     struct jit_own *own = cpu->jit_own;
     const struct jit_block *block = &cpu->jit->blocks[jit_meta_block(meta)];
     u8 mode = block->mode;
@@ -263,7 +268,8 @@ u64 jit_interpret(struct cpu *cpu, u32 meta)
     if (unlikely(own->lockstep))
         lockstep_meet(cpu, true);
     u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;
-    if (!interp_single(cpu, counts) || (meta & META_LEAVE))
+    bool goes_on = ready ? interp_ready_run(cpu, ready) : interp_single(cpu, counts);
+    if (!goes_on || (meta & META_LEAVE))
         return resume(cpu);
     jit_follow(cpu);
     if (!cpu->vector_live)

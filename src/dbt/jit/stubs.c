@@ -149,6 +149,8 @@ bool jit_make_stubs(struct jit *jit)
     emit_exit_stub(out);
     jit->fallback = jit_offset(jit, out->at);
     emit_fallback(out, (u64)(uintptr_t)jit_interpret);
+    jit->ready = jit_offset(jit, out->at);
+    emit_fallback(out, (u64)(uintptr_t)jit_ready);
     jit->line_look = jit_offset(jit, out->at);
     emit_fallback(out, (u64)(uintptr_t)jit_line_look);
     jit_make_line_stubs(jit, out);
