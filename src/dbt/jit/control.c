@@ -314,6 +314,8 @@ void draft_cold_code(struct draft *draft)
             continue;
         }
         emit_patch(cold->jump, out->at);
+        if (cold->restore_flags)
+            repeat_restore_flags(out);
         if (cold->restore_rcx)
             emit_load(out, RCX, STATE, STATE_AT(jit_spill));
         if (cold->kind == COLD_SLOW && cold->retry)

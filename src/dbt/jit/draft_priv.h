@@ -37,14 +37,15 @@ enum cold_kind {
 /* Code that is placed after the block's hot code. */
 struct cold {
     enum cold_kind kind;
-    bool restore_rcx; /* rcx is in the spill slot */
-    u8 *jump;         /* the displacement of the branch that comes here; may be NULL for exits */
-    u8 *resume;       /* slow: the end of the instruction */
-    u32 number;       /* slow: meta; exit: the exit */
-    u8 *poll;         /* exit: a second branch that comes here; may be NULL */
-    u8 *retry;        /* slow: where the test of a line starts, or NULL when it was not a line */
-    s32 line;         /* its displacement from the state */
-    bool write;       /* it is for writing */
+    bool restore_flags; /* repeat_restore_flags must come first */
+    bool restore_rcx;   /* rcx is in the spill slot */
+    u8 *jump;           /* the displacement of the branch that comes here; may be NULL for exits */
+    u8 *resume;         /* slow: the end of the instruction */
+    u32 number;         /* slow: meta; exit: the exit */
+    u8 *poll;           /* exit: a second branch that comes here; may be NULL */
+    u8 *retry;          /* slow: where the test of a line starts, or NULL when it was not a line */
+    s32 line;           /* its displacement from the state */
+    bool write;         /* it is for writing */
 };
 
 /* A line that a block's accesses use (line.c). */
@@ -164,6 +165,12 @@ bool system_changes_privilege(const struct draft *draft, const struct insn *insn
 /* string.c: string instructions without a repeat prefix. */
 bool string_possible(const struct draft *draft, const struct insn *insn);
 void draft_string(struct draft *draft, const struct draft_insn *one);
+/* repeat.c: REP STOS and REP MOVS. */
+bool repeat_possible(const struct draft *draft, const struct insn *insn);
+void draft_repeat(struct draft *draft, const struct draft_insn *one);
+/* Restores the flags that it has saved before it came to a cold with restore_flags. */
+void repeat_restore_flags(struct emitter *out);
+
 /* ready.c: has ONE, which is no vector instruction, interpreted from its decoded form. */
 void draft_ready(struct draft *draft, const struct draft_insn *one);
 struct cold;

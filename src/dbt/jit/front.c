@@ -60,7 +60,7 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
             return HOW_INTERPRET;
         if (control_possible(insn) || special_possible(draft, insn) ||
             system_possible(draft, insn) || bit_possible(draft, insn) ||
-            string_possible(draft, insn))
+            string_possible(draft, insn) || repeat_possible(draft, insn))
             return HOW_SPECIAL;
         return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
     }

@@ -20,6 +20,8 @@ static void translate_one(struct draft *draft, const struct draft_insn *one)
             draft_system(draft, one);
         else if (bit_possible(draft, &one->insn))
             draft_bit(draft, one);
+        else if (repeat_possible(draft, &one->insn))
+            draft_repeat(draft, one);
         else if (string_possible(draft, &one->insn))
             draft_string(draft, one);
         else
