@@ -60,6 +60,10 @@ void jit_unregister(struct jit *jit, u32 number)
     jit_unlink(jit, number);
     jit_page_done(jit, block->page);
     block->page = JIT_NONE;
+    u32 other = block->tail;
+    block->tail = JIT_NONE;
+    if (other != JIT_NONE && jit->blocks[other].page != JIT_NONE)
+        jit_unregister(jit, other);
 }
 
 /* The page that stands for VIRTUAL_PAGE in what is translated relative to it. */
@@ -111,17 +115,13 @@ void jit_page_done(struct jit *jit, u32 number)
 /* Forgets the blocks of the physical page with HASH, and of others that have it. */
 static void pages_forget(struct jit *jit, u32 hash)
 {
-    u32 next, number = jit->page_hash[hash];
+    u32 number = jit->page_hash[hash];
     if (number == JIT_NONE)
         return;
-    for (; number != JIT_NONE; number = next) {
-        next = jit->pages[number].next_hash;
-        /* The page goes with its last block. */
-        for (u32 block = jit->pages[number].blocks, after; block != JIT_NONE; block = after) {
-            after = jit->blocks[block].next_in_page;
-            jit_unregister(jit, block);
-            jit->invalidated_blocks++;
-        }
+    /* A page goes with its last block; a block may take one of another page with it. */
+    for (; number != JIT_NONE; number = jit->page_hash[hash]) {
+        jit_unregister(jit, jit->pages[number].blocks);
+        jit->invalidated_blocks++;
     }
     __atomic_store_n(&jit->forget_count, jit->forget_count + 1, __ATOMIC_RELEASE);
 }

@@ -300,6 +300,12 @@ static void cold_exit(struct draft *draft, const struct cold *cold)
         emit_patch(cold->poll, jit_rw(draft->jit, exit->stub));
 }
 
+static void cold_again(struct draft *draft)
+{
+    draft_address(draft, T0, draft->rip, true);
+    emit_jmp(&draft->out, jit_rw(draft->jit, draft->jit->indirect_miss));
+}
+
 void draft_cold_code(struct draft *draft)
 {
     struct emitter *out = &draft->out;
@@ -322,8 +328,10 @@ void draft_cold_code(struct draft *draft)
             draft_cold_line(draft, cold);
         else if (cold->kind == COLD_SLOW)
             cold_slow(draft, cold);
-        else
+        else if (cold->kind == COLD_MISMATCH)
             emit_jmp(out, jit_rw(draft->jit, draft->jit->lookup));
+        else
+            cold_again(draft);
     }
 }
 

@@ -28,10 +28,11 @@ struct draft_insn {
 };
 
 enum cold_kind {
-    COLD_SLOW,    /* a memory access that missed */
-    COLD_EXIT,    /* an exit's stub */
-    COLD_READY,   /* an interpreted instruction in decoded form */
-    COLD_MISMATCH /* a return to somewhere else: look the address in r8 up */
+    COLD_SLOW,     /* a memory access that missed */
+    COLD_EXIT,     /* an exit's stub */
+    COLD_READY,    /* an interpreted instruction in decoded form */
+    COLD_MISMATCH, /* a return to somewhere else: look the address in r8 up */
+    COLD_AGAIN     /* the block cannot run as things are: back to C, to find it anew */
 };
 
 /* Code that is placed after the block's hot code. */
@@ -62,6 +63,7 @@ struct draft {
     u32 number;
     u64 rip;            /* of the block, as its page has it */
     const u8 *page;     /* the guest's page */
+    const u8 *tail;     /* the next page, for an instruction that ends there; else NULL */
     unsigned start;     /* offset of rip in it */
     unsigned low, high; /* the part of the page that the translation depends on */
     u8 mode;
@@ -182,6 +184,9 @@ void draft_control(struct draft *draft, const struct draft_insn *one);
 void draft_exit_to(struct draft *draft, u64 rip);
 void draft_interpret(struct draft *draft, const struct draft_insn *one);
 void draft_cold_code(struct draft *draft);
+
+/* straddle.c: goes on only while the next page is TAIL_PAGE. */
+void draft_expect_tail(struct draft *draft, u32 tail_page);
 
 /* access.c: the guest address that is ADDRESS, as the page has it, into REG: its low 32 bits unless
  * WIDE. T1 may be lost; flags stay. */

@@ -162,11 +162,14 @@ void draft_decode(struct draft *draft)
         unsigned room = (unsigned)min_u64(PAGE_BYTES - at, INSN_MAX_BYTES);
         for (unsigned i = 0; i < room; i++)
             one->bytes[i] = draft->page[at + i];
+        if (draft->tail && draft->insn_count == 0)
+            for (; room < INSN_MAX_BYTES; room++)
+                one->bytes[room] = draft->tail[at + room - PAGE_BYTES];
         if (decode(one->bytes, room, draft->code_bytes, &one->insn) != DECODE_OK)
             break;
         one->offset = (u16)(at - draft->start);
         one->how = choose(draft, &one->insn);
-        depend(draft, at, one->insn.length);
+        depend(draft, at, (unsigned)min_u64(one->insn.length, PAGE_BYTES - at));
         at += one->insn.length;
         draft->insn_count++;
         if (ends_block(draft, &one->insn)) {
@@ -183,9 +186,9 @@ bool draft_unchanged(const struct draft *draft)
 {
     for (unsigned i = 0; i < draft->insn_count; i++) {
         const struct draft_insn *one = &draft->insns[i];
-        const u8 *now = draft->page + draft->start + one->offset;
-        for (unsigned k = 0; k < one->insn.length; k++)
-            if (now[k] != one->bytes[k])
+        unsigned at = draft->start + one->offset;
+        for (unsigned k = 0; k < one->insn.length; k++, at++)
+            if ((at < PAGE_BYTES ? draft->page[at] : draft->tail[at - PAGE_BYTES]) != one->bytes[k])
                 return false;
     }
     return true;

@@ -9,14 +9,13 @@
  */
 #include "dbt/jit/jit_priv.h"
 
-void jit_guard_set(struct cpu *cpu, const struct jit_slot *slot, u64 delta)
+void jit_guard_set(struct cpu *cpu, unsigned index, u32 number, u64 delta)
 {
     struct cpu_jit_tables *tables = &cpu->jit_tables;
     struct jit_guards *guards = &cpu->jit_own->guards;
-    unsigned index = slot->guard;
-    if (tables->page_guard[index] == slot->page_number && tables->guard_delta[index] == delta)
+    if (tables->page_guard[index] == number && tables->guard_delta[index] == delta)
         return;
-    tables->page_guard[index] = slot->page_number;
+    tables->page_guard[index] = number;
     tables->guard_delta[index] = delta;
     if (index >= CPU_JIT_GUARDS / 2)
         return;

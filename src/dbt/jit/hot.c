@@ -66,16 +66,18 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
     const struct jit_block *block = &jit->blocks[old];
     gpa_t gpa = jit->pages[block->page].physical_page << 12;
     u64 rip = cpu->rip;
-    if (block->mode != jit_mode(cpu) || block->page == JIT_NONE || block->remakes == REMAKES_MAX ||
-        !jit_has_room(jit, jit->filling))
+    if (block->mode != jit_mode(cpu) || block->page == JIT_NONE || block->tail != JIT_NONE ||
+        block->remakes == REMAKES_MAX || !jit_has_room(jit, jit->filling))
         return JIT_NONE;
-    const u8 *host = mem_map(cpu->mem, gpa, 4096, MEM_READ);
-    if (host == NULL)
+    struct jit_source source = {.page = block->page,
+                                .host = mem_map(cpu->mem, gpa, 4096, MEM_READ),
+                                .gpa = gpa | (block->rip & 4095)};
+    if (source.host == NULL)
         return JIT_NONE;
     jit->make_hot = hot;
     jit->make_counted = counted;
     cpu->rip = block->rip;
-    u32 new = jit_translate(cpu, block->page, host, gpa | (block->rip & 4095));
+    u32 new = jit_translate(cpu, &source);
     cpu->rip = rip;
     jit->make_hot = jit->make_counted = false;
     if (new == JIT_NONE)

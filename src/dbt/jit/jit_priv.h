@@ -94,6 +94,9 @@ struct jit_exit {
     bool relative;
 };
 
+/* An instruction that ends in another page is a block of its own. A second block without code, of
+ * MODE_TAIL, stands for the bytes in the other page, so that whatever happens to that page's blocks
+ * happens to it; one does not outlive the other. */
 struct jit_block {
     u64 rip;      /* at home, when its mode is relative */
     u32 code;     /* offset in code memory */
@@ -102,6 +105,7 @@ struct jit_block {
     u32 next_hash;
     u32 next_in_page, prev_in_page;
     u32 linked_in; /* list of the exits linked to it */
+    u32 tail;      /* of a block whose instruction ends in another page: that end; and back */
     u8 mode;
     bool has_live_flags; /* it may read flags before it writes them */
     bool hot;            /* made as one that runs often */
@@ -154,9 +158,10 @@ struct jit_slot {
     u64 stamp; /* epoch and mode */
     u64 age;   /* jit_own.slot_age; 0: nothing */
     u32 block;
-    u32 page_number;
-    u16 guard;
     bool relative;
+    u16 guard, tail_guard;
+    u32 page_number, tail_number; /* tail_number is 0 where there is no tail */
+    u64 tail_home;
 };
 enum { JIT_SLOTS = 1 << 12 };
 
@@ -280,10 +285,39 @@ bool jit_make_stubs(struct jit *jit);
 /* gate.c: those of SYSCALL and SYSRET, after the others. */
 void jit_make_gates(struct jit *jit, struct emitter *out);
 
-/* translate.c: translates the block at cpu->rip, whose code_page is PAGE and whose page is at
- * HOST_PAGE. The block's number; JIT_NONE where it cannot be translated now: where draft->out.full
- * is set, because the region being filled has no room for it. */
-u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa);
+/* Where the code of a block is: its code_page and page in guest and host; and, for an instruction
+ * that ends there, the next page's (tail_host is NULL for others). */
+struct jit_source {
+    u32 page, tail_page;
+    const u8 *host, *tail_host;
+    gpa_t gpa, tail_gpa; /* of the first byte; of the page */
+};
+
+/* translate.c: translates the block at cpu->rip, which is at SOURCE. The block's number; JIT_NONE
+ * where it cannot be translated now: where draft->out.full is set, because the region being filled
+ * has no room for it. */
+u32 jit_translate(struct cpu *cpu, const struct jit_source *source);
+
+/* straddle.c: where the code at cpu->rip is, but for the pages' numbers; raises the fetch's fault.
+ * False where it cannot be translated. */
+bool jit_source_find(struct cpu *cpu, struct jit_source *ret_source);
+/* Gives the pages of SOURCE numbers, or back those that no block was made for. */
+void jit_source_number(struct cpu *cpu, struct jit_source *source);
+void jit_source_done(struct jit *jit, const struct jit_source *source);
+/* Whether BLOCK, found at SOURCE, ends in the page that it must. */
+bool jit_tail_fits(const struct jit *jit, u32 block, const struct jit_source *source);
+/* Makes the block that stands for OWNER's end in PAGE. */
+void jit_tail_register(struct jit *jit, u32 owner, u32 page);
+
+/* Branches that are taken where something is not as it must be, to be patched together. */
+enum { MISSES_MAX = 6 };
+struct misses {
+    u8 *at[MISSES_MAX];
+    unsigned count;
+};
+/* link.c: goes on only while the guard of PAGE holds; where it is relative, T1 is its delta. */
+void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct code_page *page,
+                        bool keep_flags);
 
 /* link.c: connects EXIT with BLOCK, where it can, or undoes that; undoes all that leads to BLOCK.
  */
@@ -347,8 +381,9 @@ bool jit_has_room(const struct jit *jit, unsigned region);
  * numbers or exits from before. */
 void jit_next_region(struct cpu *cpu, unsigned full);
 
-/* guard.c: the mapping of the page that SLOT names was seen to hold, with DELTA. */
-void jit_guard_set(struct cpu *cpu, const struct jit_slot *slot, u64 delta);
+/* guard.c: the mapping of the code_page with NUMBER, whose guard is at INDEX, was seen to hold,
+ * with DELTA. */
+void jit_guard_set(struct cpu *cpu, unsigned index, u32 number, u64 delta);
 /* All mappings must be looked up again; or those of the upper half. */
 void jit_guards_clear(struct cpu *cpu);
 void jit_guards_clear_upper(struct cpu *cpu);
@@ -371,7 +406,8 @@ enum jit_mode_bit {
     MODE_X87 = 4,
     MODE_SSE = 8,
     MODE_AVX = 16,
-    MODE_CODE32 = 32
+    MODE_CODE32 = 32,
+    MODE_TAIL = 128
 };
 u8 jit_mode(const struct cpu *cpu);
 

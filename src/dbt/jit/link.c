@@ -4,20 +4,15 @@
  * Within a page an exit's hot displacement leads straight to the target. Into another page it leads
  * to a guard, made with the link, which goes on only while page_guard says that the target's
  * virtual page still is the physical page that the target was translated from. Between relative
- * blocks the guard's delta must be the right one as well.
+ * blocks the guard's delta must be the right one as well. A guard keeps flags where the target that
+ * it was made for reads them: if quite other code is mapped there by now, which does, it finds them
+ * lost.
  *
  * Code that may be running is changed by single aligned stores only, and where it can be resumed
  * the same instruction boundaries stay: displacements of exits, and the NOP that entries begin
  * with.
  */
 #include "dbt/jit/jit_priv.h"
-
-/* Branches that are taken where something is not as it must be, to be patched together. */
-enum { MISSES_MAX = 6 };
-struct misses {
-    u8 *at[MISSES_MAX];
-    unsigned count;
-};
 
 static void miss_on(struct misses *misses, u8 *branch)
 {
@@ -30,9 +25,8 @@ static void misses_patch(const struct misses *misses, const u8 *target)
         emit_patch(misses->at[i], target);
 }
 
-/* Goes on only while the guard of PAGE holds; where it is relative, T1 is its delta. */
-static void expect_mapping(struct emitter *out, struct misses *misses, const struct code_page *page,
-                           bool keep_flags)
+void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct code_page *page,
+                        bool keep_flags)
 {
     u64 virtual_page = page->virtual_page;
     if (page->relative)
@@ -52,7 +46,7 @@ static void emit_guard(struct emitter *out, const struct jit *jit, const struct 
         if (shift != 0)
             emit_lea(out, true, T1, &sum);
     }
-    expect_mapping(out, &misses, &jit->pages[block->page], block->has_live_flags);
+    jit_expect_mapping(out, &misses, &jit->pages[block->page], block->has_live_flags);
     if (shift != 0)
         emit_store(out, T1, STATE, STATE_AT(jit_delta));
     emit_jmp(out, jit_rw(jit, block->code));
@@ -167,7 +161,7 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     } else {
         miss_on(&misses, jit_expect_rip(&out, block->rip, live));
     }
-    expect_mapping(&out, &misses, page, live);
+    jit_expect_mapping(&out, &misses, page, live);
     if (page->relative)
         emit_store(&out, T1, STATE, STATE_AT(jit_delta));
     miss_on(&misses, jit_expect_u32(&out, STATE_AT(attention), 0, live));

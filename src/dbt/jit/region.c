@@ -53,7 +53,7 @@ int jit_regions_init(struct jit *jit)
     u32 exits = bytes / BYTES_PER_EXIT, pieces = bytes / BYTES_PER_PIECE;
     u32 traps = bytes / BYTES_PER_TRAP;
     jit->blocks = new0_array(struct jit_block, 1 + blocks * count);
-    jit->pages = new0_array(struct code_page, 2 + blocks * count);
+    jit->pages = new0_array(struct code_page, 3 + blocks * count);
     jit->exits = new0_array(struct jit_exit, 1 + exits * count);
     jit->pieces = new0_array(struct jit_piece, pieces * count);
     jit->traps = new0_array(struct jit_trap_site, traps * count);
@@ -76,7 +76,8 @@ bool jit_has_room(const struct jit *jit, unsigned number)
 {
     const struct jit_region *region = &jit->regions[number];
     return region->code.end - region->code.next >= JIT_ROOM_BYTES &&
-           region->blocks.next < region->blocks.end && region->pieces.next < region->pieces.end;
+           region->blocks.next + 2 <= region->blocks.end && /* one may have a tail */
+           region->pieces.next < region->pieces.end;
 }
 
 static void region_empty(struct cpu *cpu, struct jit_region *region)

@@ -7,7 +7,6 @@
 #include "dbt/jit/draft_priv.h"
 #include "dbt/jit/lockstep_priv.h"
 
-#include "core/mem.h"
 #include "dbt/interp.h"
 #include "dbt/simd.h"
 
@@ -34,20 +33,19 @@ bool jit_usable(const struct cpu *cpu)
            cpu->tlb_data == cpu->tlb.entries[cpu->privilege];
 }
 
-/* Translates the block at cpu->rip, of PAGE. The lock is held. */
-static u32 translate(struct cpu *cpu, u32 page, gpa_t gpa)
+/* Translates the block at cpu->rip, which is at SOURCE. The lock is held. */
+static u32 translate(struct cpu *cpu, const struct jit_source *source)
 {
     struct jit *jit = cpu->jit;
     struct jit_own *own = cpu->jit_own;
-    const u8 *host = mem_map(cpu->mem, gpa & ~4095ull, 4096, MEM_READ);
-    if (host == NULL)
+    if (source->tail_host && source->tail_page == source->page)
         return JIT_NONE;
     if (!jit_has_room(jit, jit->filling)) {
         own->full_region = jit->filling;
         return JIT_FULL;
     }
     u64 start_tsc = __builtin_ia32_rdtsc();
-    u32 number = jit_translate(cpu, page, host, gpa);
+    u32 number = jit_translate(cpu, source);
     own->counters.translate_tsc += __builtin_ia32_rdtsc() - start_tsc;
     const struct jit_region *region = jit_filling(jit);
     if (number == JIT_NONE && jit->draft->out.full && region->code.next != region->code.first) {
@@ -60,22 +58,52 @@ static u32 translate(struct cpu *cpu, u32 page, gpa_t gpa)
     return number;
 }
 
-/* The block at cpu->rip, whose page is GPA's, made if need be, into SLOT; JIT_NONE when the
- * instruction must be interpreted this time. */
-static u32 block_at_rip(struct cpu *cpu, gpa_t gpa, struct jit_slot *slot)
+/* The block at SOURCE, found or made. The lock is held. */
+static u32 block_find(struct cpu *cpu, struct jit_source *source)
 {
     struct jit *jit = cpu->jit;
-    u8 mode = jit_mode(cpu);
-    lock_acquire(&jit->lock);
-    u32 number = jit_page(jit, cpu->rip, gpa >> 12, mode, cpu->jit_delta);
-    const struct code_page *page = &jit->pages[number];
+    u64 rip = jit->pages[source->page].virtual_page << 12 | (cpu->rip & 4095);
+    u32 number = jit_find(jit, rip, source->page, jit_mode(cpu));
+    if (number != JIT_NONE && jit_tail_fits(jit, number, source))
+        return number;
+    if (number != JIT_NONE) { /* another page follows here than did there */
+        jit_unregister(jit, number);
+        cpu->jit_own->slot_age++;
+        jit_source_number(cpu, source);
+    }
+    return translate(cpu, source);
+}
+
+/* What enter() and the guards must know of BLOCK, which was found at SOURCE. */
+static void slot_fill(const struct jit *jit, struct jit_slot *slot, u32 number,
+                      const struct jit_source *source)
+{
+    const struct code_page *page = &jit->pages[source->page];
+    slot->block = number;
     slot->page_number = page->number;
     slot->guard = (u16)jit_guard_index(page->virtual_page);
     slot->relative = page->relative;
-    slot->block = jit_find(jit, page->virtual_page << 12 | (cpu->rip & 4095), number, mode);
-    if (slot->block == JIT_NONE)
-        slot->block = translate(cpu, number, gpa);
-    jit_page_done(jit, number);
+    slot->tail_number = 0;
+    if (number == JIT_NONE || number == JIT_FULL || jit->blocks[number].tail == JIT_NONE)
+        return;
+    const struct code_page *tail_page = &jit->pages[source->tail_page];
+    slot->tail_number = tail_page->number;
+    slot->tail_home = tail_page->virtual_page << 12;
+    slot->tail_guard = (u16)jit_guard_index(tail_page->virtual_page);
+}
+
+/* The block at cpu->rip, made if need be, into SLOT; JIT_NONE when the instruction must be
+ * interpreted this time. */
+static u32 block_at_rip(struct cpu *cpu, struct jit_slot *slot)
+{
+    struct jit *jit = cpu->jit;
+    struct jit_source source;
+    if (!jit_source_find(cpu, &source))
+        return JIT_NONE;
+    lock_acquire(&jit->lock);
+    jit_source_number(cpu, &source);
+    slot_fill(jit, slot, block_find(cpu, &source), &source);
+    jit_source_done(jit, &source);
     lock_release(&jit->lock);
     cpu->jit_own->counters.lookups++;
     return slot->block;
@@ -90,9 +118,8 @@ static u32 block_now(struct cpu *cpu)
     struct jit_slot *slot = &own->slots[(rip ^ rip >> 12) % JIT_SLOTS];
     u64 stamp = cpu->tlb.fetch_epoch[rip >> 63] << 8 | jit_mode(cpu);
     if (slot->rip != rip || slot->stamp != stamp || slot->age != own->slot_age) {
-        gpa_t gpa = mmu_fetch_page(cpu, rip) | (rip & 4095);
         slot->age = 0;
-        u32 number = block_at_rip(cpu, gpa, slot);
+        u32 number = block_at_rip(cpu, slot);
         if (number == JIT_NONE || number == JIT_FULL)
             return number;
         slot->rip = rip;
@@ -105,7 +132,10 @@ static u32 block_now(struct cpu *cpu)
         cpu->jit_delta = rip - cpu->jit->blocks[slot->block].rip;
         own->high_user_code |= rip >> 63;
     }
-    jit_guard_set(cpu, slot, slot->relative ? cpu->jit_delta : 0);
+    jit_guard_set(cpu, slot->guard, slot->page_number, slot->relative ? cpu->jit_delta : 0);
+    if (unlikely(slot->tail_number != 0))
+        jit_guard_set(cpu, slot->tail_guard, slot->tail_number,
+                      slot->relative ? align_down(rip, 4096) + 4096 - slot->tail_home : 0);
     return slot->block;
 }
 

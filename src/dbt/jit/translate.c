@@ -75,23 +75,25 @@ static void translate_nothing(struct draft *draft)
 
 static bool has_live_flags(const struct draft *draft)
 {
-    return draft->insn_count == 0 || draft->insns[0].live_before != 0;
+    return draft->insn_count == 0 || draft->tail || draft->insns[0].live_before != 0;
 }
 
-static void draft_begin(struct draft *draft, struct cpu *cpu, u32 page, const u8 *host_page)
+static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_source *source)
 {
     struct jit *jit = cpu->jit;
+    const struct code_page *page = &jit->pages[source->page];
     draft->cpu = cpu;
     draft->jit = jit;
     draft->number = jit_filling(jit)->blocks.next;
-    draft->rip = jit->pages[page].virtual_page << 12 | (cpu->rip & 4095);
-    draft->page = host_page;
+    draft->rip = page->virtual_page << 12 | (cpu->rip & 4095);
+    draft->page = source->host;
+    draft->tail = source->tail_host;
     draft->start = (unsigned)(cpu->rip & 4095);
     draft->mode = jit_mode(cpu);
-    draft->relative = jit->pages[page].relative;
+    draft->relative = page->relative;
     draft->privilege = cpu->privilege;
     draft->code_bytes = cpu->code_bytes;
-    draft->physical_page = jit->pages[page].physical_page;
+    draft->physical_page = page->physical_page;
     draft->hot = jit->make_hot || jit->all_hot;
     draft->insn_count = draft->cold_count = draft->line_count = 0;
     draft->out = (struct emitter){0};
@@ -112,26 +114,40 @@ static void count(const struct draft *draft, u32 code)
     counters->cold_bytes += jit_offset(jit, draft->out.at) - cold;
 }
 
-u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
+/* Marks what the draft was made from as code; false when that is not what is there any more. */
+static bool mark(const struct draft *draft, const struct jit_source *source)
+{
+    struct cpu *cpu = draft->cpu;
+    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
+    gpa_t at = align_down(source->gpa, 4096) + draft->low;
+    size_t bytes = draft->high - draft->low, tail_bytes = 0;
+    if (draft->insn_count == 0)
+        return true;
+    if (draft->tail)
+        tail_bytes = draft->start + last->offset + last->insn.length - 4096;
+    return mmu_code_mark(cpu, at, bytes) &&
+           (tail_bytes == 0 || mmu_code_mark(cpu, source->tail_gpa, tail_bytes)) &&
+           draft_unchanged(draft) && mmu_code_marked(cpu, at, bytes) &&
+           (tail_bytes == 0 || mmu_code_marked(cpu, source->tail_gpa, tail_bytes));
+}
+
+u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
 {
     struct jit *jit = cpu->jit;
     struct draft *draft = jit->draft;
-    draft_begin(draft, cpu, page, host_page);
+    draft_begin(draft, cpu, source);
     draft_decode(draft);
     struct jit_region *region = jit_filling(jit);
     u32 exits_before = region->exits.next, traps_before = region->traps.next;
     u32 code = (u32)align_up(region->code.next, 16);
     draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->code.end), false};
+    if (draft->tail && draft->insn_count > 0)
+        draft_expect_tail(draft, source->tail_page);
     if (draft->insn_count > 0)
         translate_all(draft);
     else
         translate_nothing(draft);
-    gpa_t marked = align_down(gpa, 4096) + draft->low;
-    size_t marked_bytes = draft->high - draft->low;
-    if (draft->failed || draft->out.full ||
-        (marked_bytes > 0 &&
-         (!mmu_code_mark(cpu, marked, marked_bytes) || !draft_unchanged(draft) ||
-          !mmu_code_marked(cpu, marked, marked_bytes)))) {
+    if (draft->failed || draft->out.full || !mark(draft, source)) {
         region->exits.next = exits_before;
         region->traps.next = traps_before;
         return JIT_NONE;
@@ -139,7 +155,7 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     jit->blocks[draft->number] = (struct jit_block){
         .rip = draft->rip,
         .code = code,
-        .page = page,
+        .page = source->page,
         .mode = draft->mode,
         .hot = draft->hot,
         .first_exit = exits_before,
@@ -149,7 +165,9 @@ u32 jit_translate(struct cpu *cpu, u32 page, const u8 *host_page, gpa_t gpa)
     region->code.next = jit_offset(jit, draft->out.at);
     count(draft, code);
     jit_register(jit, draft->number);
+    if (draft->tail && draft->insn_count > 0)
+        jit_tail_register(jit, draft->number, source->tail_page);
     if (unlikely(jit->tracer))
-        trace_block(draft, gpa, exits_before);
+        trace_block(draft, source->gpa, exits_before);
     return draft->number;
 }
