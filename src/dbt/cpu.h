@@ -61,7 +61,7 @@ struct cpu_tlb_entry {
  * 1 << i bytes at GVA is one that the first-level TLB allows if GVA + minus_base is below limit[i].
  * GVA + delta is its host address then. Lines of even number are for reading, odd ones for writing.
  * An empty line's limits are 0. */
-enum { CPU_LINES = 128, CPU_LINE_SIZES = 6 };
+enum { CPU_LINES = 128, CPU_LINE_SIZES = 6, CPU_JIT_BUFFER = 64 };
 struct cpu_line {
     u64 limit[CPU_LINE_SIZES];
     u64 minus_base, delta;
@@ -288,6 +288,8 @@ struct cpu {
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */
     struct cpu_line lines[PRIVILEGE_COUNT][CPU_LINES] __attribute__((aligned(64)));
     u64 jit_save[3];  /* jit/: registers of a stub that fills a line */
+    u64 jit_slow[2];  /* r8 and r9 around a call for an access that missed */
+    u8 jit_buffer[2 * CPU_JIT_BUFFER] __attribute__((aligned(64)));
     u64 jit_runs;     /* counts how often the block on trial runs */
     u32 jit_fills;    /* counts down fills of lines until jit/ looks why there are so many */
     struct cpu_tlb tlb;
@@ -318,6 +320,9 @@ u64 cpu_hypercall(struct cpu *cpu, u64 number, const u64 args[VM_EXIT_ARGS], uns
 /* ---- mmu/: linear addresses. Each call raises #PF (or #GP for non-canonical ones) itself. -------
  */
 
+/* Has the first-level TLB allow ACCESS with the current privilege to GVA's page, if what is cached
+ * says that it is allowed and need not be noticed; no walk, no fault. */
+bool mmu_fill(struct cpu *cpu, gva_t gva, enum cpu_access access);
 /* Reads or writes BYTES (1, 2, 4, 8) at linear address GVA, with the current privilege. Any
  * alignment; page crossing and MMIO included. */
 u64 mmu_read(struct cpu *cpu, gva_t gva, unsigned bytes);

@@ -129,28 +129,47 @@ static void slow(struct draft *draft, const struct draft_insn *one, u8 *jump)
     cold->number = insn_meta(draft, one) | META_MISSED;
 }
 
-void draft_access_linear(struct draft *draft, const struct draft_insn *one,
-                         const struct access *access, struct host_mem *ret_mem)
+/* The common form, for the address in T0: 7 instructions with its computation, changes flags. */
+static struct cold *check_linear(struct draft *draft, const struct draft_insn *one,
+                                 const struct access *access, struct host_mem *ret_mem)
 {
     struct emitter *out = &draft->out;
     struct host_mem tag = {STATE, T1, 0, tag_at(draft, access->write)};
     struct host_mem host = {STATE, T1, 0, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
+    u8 *start = out->at;
     emit_mov32(out, T1, T0);
     emit_shr32_imm(out, T1, 12 - ENTRY_SHIFT);
     emit_alu_imm(out, ALU_AND, false, T1, INDEX_MASK);
     emit_alu_mem(out, ALU_SUB, T0, &tag);
     emit_alu_imm(out, ALU_CMP, true, T0, (s32)(4096 - access->bytes));
-    slow(draft, one, emit_jcc(out, COND_A, NULL));
+    struct cold *cold = draft_missed(draft, one, access, emit_jcc(out, COND_A, NULL));
     emit_op_mem(out, 0x8b, true, T1, &host);
     *ret_mem = (struct host_mem){T0, T1, 0, 0};
+    if (cold) {
+        cold->retry = start;
+        cold->done = out->at;
+    }
+    return cold;
 }
 
-/* The common form: 7 instructions, changes flags. */
+void draft_access_linear(struct draft *draft, const struct draft_insn *one,
+                         const struct access *access, struct host_mem *ret_mem)
+{
+    struct cold *cold = check_linear(draft, one, access, ret_mem);
+    /* The stub gets the address back from the tag. A write tag may have changed meanwhile, so that
+     * the address must be computed again: here it cannot be. */
+    if (cold && access->write)
+        cold->kind = COLD_SLOW;
+}
+
 static void check(struct draft *draft, const struct draft_insn *one, const struct access *access,
                   struct host_mem *ret_mem)
 {
+    u8 *start = draft->out.at;
     draft_linear_address(draft, one, access);
-    draft_access_linear(draft, one, access, ret_mem);
+    struct cold *cold = check_linear(draft, one, access, ret_mem);
+    if (cold)
+        cold->retry = start;
 }
 
 /* An address known when translating: its entry is, too. Changes flags. */
@@ -164,14 +183,22 @@ static void check_constant(struct draft *draft, const struct draft_insn *one,
         address = (u32)address;
     s32 entry = (s32)((address >> 12) % CPU_TLB_ENTRIES) << ENTRY_SHIFT;
     u64 page = align_down(address, 4096);
+    u8 *start = out->at;
     if ((s64)page == (s32)page) {
         emit_cmp_mem_imm(out, STATE, tag_at(draft, access->write) + entry, (s32)page);
     } else {
         emit_mov_imm(out, T0, page);
         emit_cmp_mem_reg(out, STATE, tag_at(draft, access->write) + entry, T0);
     }
-    slow(draft, one, emit_jcc(out, COND_NE, NULL));
+    struct cold *cold = draft_missed(draft, one, access, emit_jcc(out, COND_NE, NULL));
     emit_load(out, T0, STATE, entry_at(draft, offsetof(struct cpu_tlb_entry, host)) + entry);
+    if (cold) {
+        cold->retry = start;
+        cold->done = out->at;
+        cold->stub = draft->jit->slow;
+        cold->form |= FORM_CONSTANT;
+        cold->address = address;
+    }
     *ret_mem = host_mem_base(T0, (s32)(address & 4095));
 }
 

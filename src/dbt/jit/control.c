@@ -324,8 +324,8 @@ void draft_cold_code(struct draft *draft)
             repeat_restore_flags(out);
         if (cold->restore_rcx)
             emit_load(out, RCX, STATE, STATE_AT(jit_spill));
-        if (cold->kind == COLD_SLOW && cold->retry)
-            draft_cold_line(draft, cold);
+        if (cold->kind == COLD_ACCESS)
+            draft_cold_access(draft, cold);
         else if (cold->kind == COLD_SLOW)
             cold_slow(draft, cold);
         else if (cold->kind == COLD_MISMATCH)
@@ -339,7 +339,7 @@ void draft_resume_here(struct draft *draft)
 {
     for (unsigned i = draft->cold_count; i-- > 0;) {
         struct cold *cold = &draft->colds[i];
-        if (cold->kind == COLD_SLOW && cold->resume == NULL)
+        if ((cold->kind == COLD_SLOW || cold->kind == COLD_ACCESS) && cold->resume == NULL)
             cold->resume = draft->out.at;
     }
 }

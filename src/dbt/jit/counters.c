@@ -69,6 +69,8 @@ static void tell_jit(const struct jit_counters *c, const struct counter_sink *si
         {"indirect_entries", c->indirect_entries},
         {"hot_blocks", c->hot_blocks},
         {"lines_given_up", c->lines_given_up},
+        {"fills", c->fills},
+        {"reads_across", c->reads_across},
         {"entered", c->entered},
         {"left_exit", c->left[LEAVE_EXIT]},
         {"left_indirect", c->left[LEAVE_INDIRECT]},

@@ -28,7 +28,8 @@ struct draft_insn {
 };
 
 enum cold_kind {
-    COLD_SLOW,     /* a memory access that missed */
+    COLD_SLOW,     /* the instruction is interpreted */
+    COLD_ACCESS,   /* a memory access that missed */
     COLD_EXIT,     /* an exit's stub */
     COLD_READY,    /* an interpreted instruction in decoded form */
     COLD_MISMATCH, /* a return to somewhere else: look the address in r8 up */
@@ -44,9 +45,10 @@ struct cold {
     u8 *resume;         /* slow: the end of the instruction */
     u32 number;         /* slow: meta; exit: the exit */
     u8 *poll;           /* exit: a second branch that comes here; may be NULL */
-    u8 *retry;          /* slow: where the test of a line starts, or NULL when it was not a line */
-    s32 line;           /* its displacement from the state */
-    bool write;         /* it is for writing */
+    u8 *retry, *done; /* access: before the test, and after it */
+    u64 address;      /* access of FORM_CONSTANT */
+    u32 stub;         /* access: what is called */
+    u8 bytes, form, line;
 };
 
 /* A line that a block's accesses use (line.c). */
@@ -123,7 +125,10 @@ void draft_linear_address(struct draft *draft, const struct draft_insn *one,
 /* line.c: the same as draft_access by way of a line; false where ACCESS has none. */
 bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
                 struct host_mem *ret_mem);
-void draft_cold_line(struct draft *draft, const struct cold *cold);
+/* slow.c: cold code for ACCESS, which JUMP leads to; retry and done are for the caller to set. */
+struct cold *draft_missed(struct draft *draft, const struct draft_insn *one,
+                          const struct access *access, u8 *jump);
+void draft_cold_access(struct draft *draft, const struct cold *cold);
 /* Marks where instructions end: slow accesses made since the last call resume here. */
 void draft_resume_here(struct draft *draft);
 

@@ -15,7 +15,7 @@
 
 enum { SAMPLES_HOT = 2, REGION_BLOCKS = 24, REMAKES_MAX = 32 };
 enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 400 };
-enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 256, TRIAL_RUNS_A_FILL = 8 };
+enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 256, TRIAL_RUNS_A_FILL = 20 };
 
 /* ---- whether a line pays ---- */
 

@@ -172,7 +172,8 @@ struct jit_counters {
     u64 translate_tsc; /* host time in jit_translate */
     u64 links, indirect_entries;
     u64 hot_blocks, lines_given_up;
-    u64 entered, left[4]; /* by enum jit_leave */
+    u64 fills, reads_across; /* of accesses that missed */
+    u64 entered, left[4];    /* by enum jit_leave */
     u64 lookups, interpreted;
 };
 
@@ -237,7 +238,8 @@ struct jit {
     unsigned filling; /* the region that new code goes to */
     /* Offsets of the stubs in code memory. */
     u32 enter, exit_stub, fallback, ready, lookup, indirect_miss, bottom, trap, syscall, sysret;
-    u32 line_fill[PRIVILEGE_COUNT][2], line_look; /* [][1]: for writing */
+    u32 line_look, slow, line_fill[PRIVILEGE_COUNT][2],
+        slow_table[PRIVILEGE_COUNT][2]; /* [][1]: for writing */
     struct jit_block *blocks;
     u32 *hash;
     struct code_page *pages; /* as many as blocks can be, so there is always one */
@@ -329,6 +331,23 @@ u32 jit_indirect_entry(struct jit *jit, u32 block);
 
 /* line.c: the stubs that fill lines. */
 void jit_make_line_stubs(struct jit *jit, struct emitter *out);
+
+/* slow.c: the stubs for accesses that missed, and what they call. */
+void jit_make_slow_stubs(struct jit *jit, struct emitter *out);
+u64 jit_slow_access(struct cpu *cpu, u32 unused);
+
+/* What stands after the call of such a stub, from the return address on: first a jump to the test.
+ */
+enum jit_note {
+    NOTE_META = 5,
+    NOTE_RESUME = 9, /* 16-bit ways from the note: to the end of the instruction, */
+    NOTE_DONE = 11,  /* and to where the test is passed */
+    NOTE_BYTES = 13,
+    NOTE_FORM = 14,
+    NOTE_LINE = 15
+};
+/* Which operand the access has: [T0 + T1], or [base + T1 + disp] where T1 is what translates. */
+enum jit_form { FORM_SUM = 0, FORM_BASE = 1, FORM_CONSTANT = 2, FORM_WRITE = 4 };
 
 /* hot.c: what one of them calls now and then, in the middle of the instruction that META names. */
 u64 jit_line_look(struct cpu *cpu, u32 meta);

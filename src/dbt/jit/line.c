@@ -7,18 +7,16 @@
  * run often one for each other base register. The test changes flags.
  *
  * A miss calls a stub of the privilege, which fills the line from the first-level TLB and has the
- * test made again; what that does not have either, or what leaves the page, is interpreted. After
- * the call's return address stand a jump to the test, and for the stub: the line's displacement
- * from the state register, meta, and the way to the instruction's end (struct line_note).
+ * test made again. What that does not have either, or what leaves the page, goes the way of all
+ * accesses that miss (slow.c).
  *
  * Trust  a line gives access to what a first-level entry gives access to, and only as long.
  */
 #include "dbt/jit/draft_priv.h"
 
-enum { RAX = 0, RCX = 1, RDX = 2, ENTRY_SHIFT = 5, PAGE_BYTES = 4096 };
+enum { RAX = 0, RCX = 1, RDX = 2, ENTRY_SHIFT = 5, LINE_SHIFT = 6, PAGE_BYTES = 4096 };
+_Static_assert(sizeof(struct cpu_line) == 1 << LINE_SHIFT, "a number is scaled by one shift");
 enum { LINE_STACK = 0, LINE_FS = 2, LINE_GS = 4, LINE_FIRST = 6 };
-/* Where the words after the call are, from its return address. */
-enum { NOTE_LINE = 5, NOTE_META = 9, NOTE_RESUME = 13 };
 
 static s32 line_at(const struct draft *draft, unsigned line, size_t field)
 {
@@ -26,12 +24,18 @@ static s32 line_at(const struct draft *draft, unsigned line, size_t field)
            (s32)((draft->privilege * CPU_LINES + line) * sizeof(struct cpu_line)) + (s32)field;
 }
 
-static s32 limit_at(const struct draft *draft, unsigned line, unsigned bytes)
+/* The size that an access of BYTES is tested as. */
+static unsigned size_of(unsigned bytes)
 {
     unsigned size = 0;
     while (1u << size < bytes)
         size++;
-    return line_at(draft, line, offsetof(struct cpu_line, limit) + size * sizeof(u64));
+    return size;
+}
+
+static s32 limit_at(const struct draft *draft, unsigned line, unsigned bytes)
+{
+    return line_at(draft, line, offsetof(struct cpu_line, limit) + size_of(bytes) * sizeof(u64));
 }
 
 /* What accesses must have in common to use one line: registers, and for constants the page. */
@@ -92,16 +96,6 @@ static void test_sum(struct draft *draft, const struct draft_insn *one, const st
     emit_alu_mem(&draft->out, ALU_ADD, T0, &base);
 }
 
-static struct cold *missed(struct draft *draft, const struct draft_insn *one, u8 *jump)
-{
-    struct cold *cold = draft_cold(draft, COLD_SLOW);
-    if (cold == NULL)
-        return NULL;
-    cold->jump = jump;
-    cold->number = insn_meta(draft, one) | META_MISSED;
-    return cold;
-}
-
 bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
                 struct host_mem *ret_mem)
 {
@@ -123,12 +117,7 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
         test_sum(draft, one, access, line);
     struct host_mem limit = host_mem_base(STATE, limit_at(draft, line, access->bytes));
     emit_alu_mem(out, ALU_CMP, T0, &limit);
-    struct cold *cold = missed(draft, one, emit_jcc(out, COND_AE, NULL));
-    if (cold != NULL) {
-        cold->retry = start;
-        cold->line = line_at(draft, line, 0);
-        cold->write = access->write;
-    }
+    struct cold *cold = draft_missed(draft, one, access, emit_jcc(out, COND_AE, NULL));
     s32 delta = line_at(draft, line, offsetof(struct cpu_line, delta));
     if (plain) {
         emit_load(out, T1, STATE, delta);
@@ -136,19 +125,15 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
         emit_load(out, T0, STATE, delta);
         *ret_mem = (struct host_mem){T0, T1, 0, 0};
     }
+    if (cold) {
+        cold->retry = start;
+        cold->done = out->at;
+        cold->stub = draft->jit->line_fill[draft->privilege][access->write];
+        cold->form |= plain ? FORM_BASE : FORM_SUM;
+        cold->line = (u8)line;
+        cold->bytes = (u8)(1u << size_of(access->bytes));
+    }
     return true;
-}
-
-void draft_cold_line(struct draft *draft, const struct cold *cold)
-{
-    struct emitter *out = &draft->out;
-    const struct jit *jit = draft->jit;
-    emit_call(out, jit_rw(jit, jit->line_fill[draft->privilege][cold->write]));
-    const u8 *after = out->at;
-    emit_jmp(out, cold->retry);
-    emit_u32(out, (u32)cold->line);
-    emit_u32(out, cold->number);
-    emit_u32(out, (u32)(cold->resume - after));
 }
 
 /* ---- the stub ---- */
@@ -219,16 +204,17 @@ static void fill(struct emitter *out, unsigned privilege, bool write, u8 *slow[2
 static void emit_fill(struct emitter *out, const struct jit *jit, unsigned privilege, bool write)
 {
     struct host_mem note = host_mem_base(HOST_RSP, 0);
-    struct host_mem line = {STATE, RCX, 0, 0};
+    struct host_mem line = {
+        STATE, RCX, 0, STATE_AT(lines) + (s32)(privilege * CPU_LINES * sizeof(struct cpu_line))};
     struct host_mem base = host_mem_base(RCX, offsetof(struct cpu_line, minus_base));
-    struct host_mem resume = host_mem_base(RAX, NOTE_RESUME);
     struct host_mem fills = host_mem_base(STATE, STATE_AT(jit_fills));
     emit_store(out, RAX, STATE, STATE_AT(jit_save));
     emit_store(out, RCX, STATE, STATE_AT(jit_save) + 8);
     emit_store(out, RDX, STATE, STATE_AT(jit_save) + 16);
     emit_op_mem(out, 0x8b, true, RAX, &note);
-    struct host_mem displacement = host_mem_base(RAX, NOTE_LINE);
-    emit_op_mem(out, 0x63, true, RCX, &displacement); /* movsxd */
+    struct host_mem number = host_mem_base(RAX, NOTE_LINE);
+    emit_op_mem(out, 0x0fb6, false, RCX, &number); /* movzx */
+    emit_shift_imm(out, SHIFT_SHL, RCX, LINE_SHIFT);
     emit_lea(out, true, RCX, &line);
     emit_alu_mem(out, ALU_SUB, T0, &base);
     emit_mov(out, T1, T0);
@@ -256,12 +242,8 @@ static void emit_fill(struct emitter *out, const struct jit *jit, unsigned privi
     for (unsigned i = 0; i < ARRAY_LEN(slow); i++)
         if (slow[i])
             emit_patch(slow[i], out->at);
-    emit_load32(out, T1, RAX, NOTE_META);
-    emit_op_mem(out, 0x63, true, RDX, &resume);
-    emit_op_reg(out, 0x03, true, RDX, RAX);
-    emit_op_mem(out, 0x89, true, RDX, &note);
     registers_back(out);
-    emit_jmp(out, jit_rw(jit, jit->fallback));
+    emit_jmp(out, jit_rw(jit, jit->slow));
 }
 
 void jit_make_line_stubs(struct jit *jit, struct emitter *out)

@@ -99,8 +99,8 @@ static void emit_c_call(struct emitter *out, u64 function, bool called)
 }
 
 /* Reached by a call, with r9d = meta: calls FUNCTION, and goes on after the call or
- * elsewhere, or leaves. */
-static void emit_fallback(struct emitter *out, u64 function)
+ * elsewhere, or leaves. With SCRATCH r8 and r9 are what it left in jit_slow. */
+static void emit_fallback(struct emitter *out, u64 function, bool scratch)
 {
     struct host_mem below = host_mem_base(HOST_RSP, -8);
     emit_c_call(out, function, true);
@@ -113,6 +113,10 @@ static void emit_fallback(struct emitter *out, u64 function)
     u8 *elsewhere = emit_jcc8(out, COND_A);
     emit_lea(out, true, HOST_RSP, &below);
     emit_restore(out);
+    if (scratch) {
+        emit_load(out, T0, STATE, STATE_AT(jit_slow));
+        emit_load(out, T1, STATE, STATE_AT(jit_slow) + 8);
+    }
     emit_ret(out);
     emit_patch8(out, elsewhere, out->at);
     emit_mov(out, T1, RAX);
@@ -148,11 +152,15 @@ bool jit_make_stubs(struct jit *jit)
     jit->exit_stub = jit_offset(jit, out->at);
     emit_exit_stub(out);
     jit->fallback = jit_offset(jit, out->at);
-    emit_fallback(out, (u64)(uintptr_t)jit_interpret);
+    emit_fallback(out, (u64)(uintptr_t)jit_interpret, false);
     jit->ready = jit_offset(jit, out->at);
-    emit_fallback(out, (u64)(uintptr_t)jit_ready);
+    emit_fallback(out, (u64)(uintptr_t)jit_ready, false);
     jit->line_look = jit_offset(jit, out->at);
-    emit_fallback(out, (u64)(uintptr_t)jit_line_look);
+    emit_fallback(out, (u64)(uintptr_t)jit_line_look, false);
+    jit->slow = jit_offset(jit, out->at);
+    emit_store(out, T0, STATE, STATE_AT(jit_slow));
+    emit_fallback(out, (u64)(uintptr_t)jit_slow_access, true);
+    jit_make_slow_stubs(jit, out);
     jit_make_line_stubs(jit, out);
     jit->trap = jit_offset(jit, out->at);
     emit_trap(out);

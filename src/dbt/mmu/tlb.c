@@ -323,3 +323,17 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
     if (flags & MEM_CODE)
         __atomic_store_n(&entry->write_tag, tlb_no_tag(index), __ATOMIC_RELAXED);
 }
+
+bool mmu_fill(struct cpu *cpu, gva_t gva, enum cpu_access access)
+{
+    if ((u64)((s64)(gva << 16) >> 16) != gva)
+        return false;
+    const struct cpu_walk_entry *found = walk_find(cpu, gva);
+    if (found == NULL || !mmu_walk_allows(cpu, found->gpa, access, cpu->privilege) ||
+        (access == ACCESS_WRITE && !(found->gpa & WALK_DIRTY)))
+        return false;
+    cpu->counters.walk_hits++;
+    tlb_fill(cpu, gva, found->gpa, access, cpu->privilege);
+    return (access == ACCESS_WRITE ? tlb_write_hit(cpu, gva, 1) : tlb_read_hit(cpu, gva, 1)) !=
+           NULL;
+}

@@ -1,0 +1,132 @@
+/*
+ * dbt/jit/slow.c - memory accesses whose test in translated code missed.
+ *
+ * What the second-level TLB has is put into the first, and the test is made again. A read that
+ * leaves its page is done here, into a buffer that the instruction then reads instead. Everything
+ * else - walks, faults, devices, writes across pages and to pages of code - is interpreted.
+ *
+ * Cold code calls a stub, with the address in r8 (or what the stub of its kind makes it of). After
+ * the return address stand a jump to the test and a note of what the stub must know (enum note).
+ *
+ * Runs   on the vCPU's thread, called by translated code.
+ */
+#include "dbt/jit/draft_priv.h"
+
+#include "dbt/tlb.h"
+
+enum { PAGE_BYTES = 4096 };
+
+/* ---- the note ---- */
+
+/* A way from the note, in 16 bits: blocks are smaller than that. */
+static void emit_way(struct draft *draft, const u8 *note, const u8 *to)
+{
+    s64 way = to - note;
+    if (way != (s16)way)
+        draft->failed = true;
+    emit_u8(&draft->out, (u32)way & 0xff);
+    emit_u8(&draft->out, ((u32)way >> 8) & 0xff);
+}
+
+void draft_cold_access(struct draft *draft, const struct cold *cold)
+{
+    struct emitter *out = &draft->out;
+    if (cold->form & FORM_CONSTANT)
+        emit_mov_imm(out, T0, cold->address);
+    emit_call(out, jit_rw(draft->jit, cold->stub));
+    const u8 *note = out->at;
+    emit_jmp(out, cold->retry);
+    emit_u32(out, cold->number);
+    emit_way(draft, note, cold->resume);
+    emit_way(draft, note, cold->done);
+    emit_u8(out, cold->bytes);
+    emit_u8(out, cold->form);
+    emit_u8(out, cold->line);
+}
+
+struct cold *draft_missed(struct draft *draft, const struct draft_insn *one,
+                          const struct access *access, u8 *jump)
+{
+    struct cold *cold = draft_cold(draft, COLD_ACCESS);
+    if (cold == NULL)
+        return NULL;
+    cold->jump = jump;
+    cold->number = insn_meta(draft, one) | META_MISSED;
+    cold->bytes = (u8)access->bytes;
+    cold->stub = draft->jit->slow_table[draft->privilege][access->write];
+    cold->form = access->write ? FORM_WRITE : FORM_SUM;
+    return cold;
+}
+
+/* ---- the access ---- */
+
+/* The host address of BYTES to read at GVA, all in one page, if a TLB has them. */
+static const u8 *read_from(struct cpu *cpu, gva_t gva, unsigned bytes)
+{
+    const u8 *host = tlb_read_hit(cpu, gva, bytes);
+    if (host == NULL && mmu_fill(cpu, gva, ACCESS_READ))
+        host = tlb_read_hit(cpu, gva, bytes);
+    return host;
+}
+
+/* Copies what is read at GVA, across two pages, to the buffer: as far from its aligned start as the
+ * original is, so that the host finds the same misalignment. */
+static bool read_across(struct cpu *cpu, gva_t gva, unsigned bytes, unsigned form)
+{
+    unsigned first = PAGE_BYTES - (unsigned)(gva & (PAGE_BYTES - 1));
+    u8 *to = cpu->jit_buffer + gva % CPU_JIT_BUFFER;
+    if (first > bytes)
+        first = bytes;
+    const u8 *a = read_from(cpu, gva, first);
+    const u8 *b = first < bytes ? read_from(cpu, gva + first, bytes - first) : a;
+    if (a == NULL || b == NULL)
+        return false;
+    /* Filling the second may have taken the first out of the table, but not from memory. */
+    for (unsigned i = 0; i < bytes; i++)
+        to[i] = i < first ? a[i] : b[i - first];
+    cpu->jit_slow[0] = (u64)(uintptr_t)to;
+    cpu->jit_slow[1] = form == FORM_BASE ? (u64)(uintptr_t)to - gva : 0;
+    return true;
+}
+
+u64 jit_slow_access(struct cpu *cpu, u32 unused)
+{
+    u64 *back = (u64 *)(uintptr_t)(cpu->jit_return_stack - 8);
+    const u8 *note = (const u8 *)(uintptr_t)*back;
+    struct jit_counters *counters = &cpu->jit_own->counters;
+    unsigned bytes = note[NOTE_BYTES], form = note[NOTE_FORM];
+    enum cpu_access access = form & FORM_WRITE ? ACCESS_WRITE : ACCESS_READ;
+    gva_t gva = cpu->jit_slow[0];
+    (void)unused;
+    if ((gva & (PAGE_BYTES - 1)) + bytes <= PAGE_BYTES) {
+        if (mmu_fill(cpu, gva, access)) {
+            counters->fills++;
+            return ANSWER_CONTINUE;
+        }
+    } else if (access == ACCESS_READ && read_across(cpu, gva, bytes, form)) {
+        counters->reads_across++;
+        *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_DONE));
+        return ANSWER_CONTINUE;
+    }
+    *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_RESUME));
+    return jit_interpret(cpu, load_le32(note + NOTE_META));
+}
+
+/* ---- stubs ---- */
+
+void jit_make_slow_stubs(struct jit *jit, struct emitter *out)
+{
+    for (unsigned privilege = 0; privilege < PRIVILEGE_COUNT; privilege++) {
+        for (unsigned write = 0; write < 2; write++) {
+            /* r8 is the address minus the tag of the entry that r9 is the displacement of. */
+            s32 at = STATE_AT(tlb) + (s32)offsetof(struct cpu_tlb, entries) +
+                     (s32)(privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry)) +
+                     (s32)(write ? offsetof(struct cpu_tlb_entry, write_tag)
+                                 : offsetof(struct cpu_tlb_entry, read_tag));
+            struct host_mem tag = {STATE, T1, 0, at};
+            jit->slow_table[privilege][write] = jit_offset(jit, out->at);
+            emit_alu_mem(out, ALU_ADD, T0, &tag);
+            emit_jmp(out, jit_rw(jit, jit->slow));
+        }
+    }
+}
