@@ -187,6 +187,8 @@ struct cpu_group {
 };
 
 struct cpu {
+    /* Translated code compares both at once: its mode, and no attention. */
+    u32 jit_mode;  /* jit_mode() of what runs now: entries by address check it */
     u32 attention; /* enum cpu_attention; atomic, written by other threads */
     u32 running;   /* atomic: inside the run loop and not standing still */
 
@@ -209,7 +211,6 @@ struct cpu {
     u32 jit_stack_modes[PRIVILEGE_COUNT];   /* the mode of the code whose return sites it holds */
     u32 irq_wanted;                         /* an interrupt was pending when IF was clear; 0 or 1 */
     u64 jit_delta; /* how far from its home the relative code runs that runs now (jit/) */
-    u32 jit_mode;  /* jit_mode() of what runs now: entries by address check it */
     u32 special;   /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
@@ -287,11 +288,11 @@ struct cpu {
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */
     struct cpu_line lines[PRIVILEGE_COUNT][CPU_LINES] __attribute__((aligned(64)));
-    u64 jit_save[3];  /* jit/: registers of a stub that fills a line */
-    u64 jit_slow[2];  /* r8 and r9 around a call for an access that missed */
+    u64 jit_save[3]; /* jit/: registers of a stub that fills a line */
+    u64 jit_slow[2]; /* r8 and r9 around a call for an access that missed */
     u8 jit_buffer[2 * CPU_JIT_BUFFER] __attribute__((aligned(64)));
-    u64 jit_runs;     /* counts how often the block on trial runs */
-    u32 jit_fills;    /* counts down fills of lines until jit/ looks why there are so many */
+    u64 jit_runs;  /* counts how often the block on trial runs */
+    u32 jit_fills; /* counts down fills of lines until jit/ looks why there are so many */
     struct cpu_tlb tlb;
     struct cpu_jit_tables jit_tables;
 };

@@ -114,30 +114,17 @@ static void do_count_branch(struct draft *draft, const struct draft_insn *one)
     emit_patch(not_taken, out->at);
 }
 
-/* The flag-free hash of r8 into r9, then a branch through the table. */
-static void emit_indirect(struct emitter *out, bool is_call)
-{
-    struct host_mem sum = {T1, T0, 0, 0};
-    struct host_mem target = {STATE, T1, 3, STATE_AT(jit_tables.targets)};
-    emit_rorx(out, T1, T0, CPU_JIT_TARGET_ROTATE);
-    emit_lea(out, true, T1, &sum);
-    emit_movzx16(out, T1, T1);
-    emit_op_mem(out, 0xff, false, is_call ? 2 : 4, &target);
-}
-
 /* Where a call comes back: r8 must be the address after the call. A relative block's delta is that
  * of its caller then; its mapping still stands, because return stacks are emptied when one goes. */
 static void return_site(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     u64 rip = insn_next_rip(draft, one);
-    bool live = draft_live_flags_at(draft, rip) != 0;
     if (draft->relative) {
-        emit_pop(out, T1);
-        emit_store(out, T1, STATE, STATE_AT(jit_delta));
+        emit_pop(out, RCX);
+        emit_store(out, RCX, STATE, STATE_AT(jit_delta));
     }
-    u8 *mismatch = draft->relative ? jit_expect_rip_relative(out, rip, live)
-                                   : jit_expect_rip(out, rip, live);
+    u8 *mismatch = draft->relative ? jit_expect_rip_relative(out, rip) : jit_expect_rip(out, rip);
     struct cold *cold = draft_cold(draft, COLD_MISMATCH);
     if (cold)
         cold->jump = mismatch;
@@ -198,7 +185,7 @@ static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
     push_return_address(draft, one, true);
     emit_load(out, T0, STATE, STATE_AT(jit_target));
     push_delta(draft);
-    emit_indirect(out, true);
+    jit_emit_indirect(out, true);
     return_site(draft, one);
 }
 
@@ -213,6 +200,7 @@ static void do_ret(struct draft *draft, const struct draft_insn *one)
     draft_access(draft, one, &access, &mem);
     emit_op_mem(out, 0x8b, wide, T0, &mem);
     emit_lea(out, wide, GUEST_RSP, &above);
+    emit_mov(out, T1, RCX); /* as return sites want it */
     emit_ret(out);
 }
 
@@ -255,7 +243,7 @@ void draft_control(struct draft *draft, const struct draft_insn *one)
         break;
     case OP_JMP_IND:
         read_target(draft, one);
-        emit_indirect(&draft->out, false);
+        jit_emit_indirect(&draft->out, false);
         break;
     default:
         do_ret(draft, one);
@@ -284,6 +272,12 @@ static void cold_slow(struct draft *draft, const struct cold *cold)
     emit_jmp(out, cold->resume);
 }
 
+static void cold_mismatch(struct draft *draft)
+{
+    emit_mov(&draft->out, RCX, T1);
+    emit_jmp(&draft->out, jit_rw(draft->jit, draft->jit->lookup));
+}
+
 static void cold_exit(struct draft *draft, const struct cold *cold)
 {
     struct emitter *out = &draft->out;
@@ -303,6 +297,7 @@ static void cold_exit(struct draft *draft, const struct cold *cold)
 static void cold_again(struct draft *draft)
 {
     draft_address(draft, T0, draft->rip, true);
+    emit_mov(&draft->out, T1, RCX); /* as the stub wants it */
     emit_jmp(&draft->out, jit_rw(draft->jit, draft->jit->indirect_miss));
 }
 
@@ -329,7 +324,7 @@ void draft_cold_code(struct draft *draft)
         else if (cold->kind == COLD_SLOW)
             cold_slow(draft, cold);
         else if (cold->kind == COLD_MISMATCH)
-            emit_jmp(out, jit_rw(draft->jit, draft->jit->lookup));
+            cold_mismatch(draft);
         else
             cold_again(draft);
     }

@@ -357,14 +357,19 @@ bool jit_line_pays(struct jit *jit, gpa_t gpa);
  * lock. */
 void jit_sample(struct cpu *cpu, u32 exit);
 
-/* expect.c: each emits a branch that is taken unless the 32-bit word at displacement AT of the
- * state is VALUE, the 64-bit word there is what REG holds, or r8 is RIP (or, in a relative block,
- * RIP + r9), and returns the branch's displacement. Flags are lost unless KEEP_FLAGS; T1 is lost by
- * the last two. */
+/* expect.c: each emits a branch that is taken unless the 32-bit or 64-bit word at displacement AT
+ * of the state is VALUE, or what REG holds, and returns the branch's displacement. Flags are lost
+ * unless KEEP_FLAGS. */
+u8 *jit_expect_u64(struct emitter *out, s32 at, u32 value, bool keep_flags);
 u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags);
 u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags);
-u8 *jit_expect_rip(struct emitter *out, u64 rip, bool keep_flags);
-u8 *jit_expect_rip_relative(struct emitter *out, u64 rip, bool keep_flags);
+/* The same unless r8 is RIP, or RIP + rcx. Where control comes from jit_emit_indirect or a guest's
+ * RET: T1 is rcx, and rcx is free; it is put back where control goes on, not where it branches
+ * away. Flags stay. */
+u8 *jit_expect_rip(struct emitter *out, u64 rip);
+u8 *jit_expect_rip_relative(struct emitter *out, u64 rip);
+/* A branch to what the table has for the guest address in r8; flags stay. */
+void jit_emit_indirect(struct emitter *out, bool is_call);
 
 /* cache.c: finds the block of PAGE (a code_page) for RIP, as the page has it, in MODE. */
 u32 jit_find(const struct jit *jit, u64 rip, u32 page, u8 mode);

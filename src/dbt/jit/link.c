@@ -14,6 +14,11 @@
  */
 #include "dbt/jit/jit_priv.h"
 
+_Static_assert(offsetof(struct cpu, attention) == offsetof(struct cpu, jit_mode) + 4,
+               "both are compared at once");
+
+enum { RCX = 1 };
+
 static void miss_on(struct misses *misses, u8 *branch)
 {
     misses->at[misses->count++] = branch;
@@ -155,18 +160,23 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     emit_nop5(&out);
     const struct code_page *page = &jit->pages[block->page];
     struct misses misses = {.count = 0};
-    if (page->relative) { /* RIP is right if the delta that it makes is that of the mapping */
+    if (page->relative) { /* RIP is right if it is away from home as far as the mapping is */
+        emit_load(&out, RCX, STATE, jit_guard_delta_at(page->virtual_page));
+        miss_on(&misses, jit_expect_rip_relative(&out, block->rip));
+    } else {
+        miss_on(&misses, jit_expect_rip(&out, block->rip));
+    }
+    /* T1 stays rcx: what misses here comes to the same stub. */
+    s32 guard = jit_guard_at(page->virtual_page);
+    miss_on(&misses, jit_expect_u32(&out, guard, page->number, live));
+    /* No attention; and the mode: there may be another privilege, or a unit that was switched off,
+     * at the same address. */
+    miss_on(&misses, jit_expect_u64(&out, STATE_AT(jit_mode), block->mode, live));
+    if (page->relative) {
         struct host_mem delta = host_mem_base(T0, -(s32)block->rip);
         emit_lea(&out, true, T1, &delta);
-    } else {
-        miss_on(&misses, jit_expect_rip(&out, block->rip, live));
-    }
-    jit_expect_mapping(&out, &misses, page, live);
-    if (page->relative)
         emit_store(&out, T1, STATE, STATE_AT(jit_delta));
-    miss_on(&misses, jit_expect_u32(&out, STATE_AT(attention), 0, live));
-    /* The mode: another privilege, or a unit that was switched off, at the same address. */
-    miss_on(&misses, jit_expect_u32(&out, STATE_AT(jit_mode), block->mode, live));
+    }
     emit_jmp(&out, jit_rw(jit, block->code));
     if (out.full)
         return 0;

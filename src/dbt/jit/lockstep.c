@@ -398,6 +398,12 @@ void lockstep_meet(struct cpu *cpu, bool at_insn)
     }
     lockstep->counters.insns += (unsigned)(step - lockstep->steps);
     lockstep->counters.dead_flags += ((step->rflags ^ cpu->rflags) & X86_ARITH_FLAGS) != 0;
+    lockstep->past[lockstep->past_count++ % LOCKSTEP_PAST] = (struct lockstep_past){
+        .first = lockstep->steps[0].rip,
+        .last = (step == lockstep->steps ? step : step - 1)->rip,
+        .expected = step->rflags & X86_ARITH_FLAGS,
+        .translated = cpu->rflags & X86_ARITH_FLAGS,
+        .undefined = step->undefined};
     lockstep->flags = step->rflags & X86_ARITH_FLAGS;
     lockstep->undefined = step->undefined;
     lockstep->carries = !at_insn;

@@ -223,6 +223,18 @@ static void report_rest(struct cpu *cpu, const struct lockstep_step *step)
     }
 }
 
+static void report_past(const struct lockstep *lockstep)
+{
+    u64 count = min_u64(lockstep->past_count, LOCKSTEP_PAST);
+    for (u64 i = lockstep->past_count - count; i < lockstep->past_count; i++) {
+        const struct lockstep_past *past = &lockstep->past[i % LOCKSTEP_PAST];
+        log_error("lockstep", "  before: %016llx to %016llx, flags %03x, translated %03x%s",
+                  (unsigned long long)past->first, (unsigned long long)past->last, past->expected,
+                  past->translated,
+                  past->expected == past->translated ? "" : " (dead ones differ)");
+    }
+}
+
 void lockstep_report(struct cpu *cpu, const struct lockstep_step *step)
 {
     static const char *const ends[] = {"a branch", "a fault", "what it may not do"};
@@ -231,6 +243,7 @@ void lockstep_report(struct cpu *cpu, const struct lockstep_step *step)
     simd_save(cpu); /* log lines may use vector registers */
     log_error("lockstep", "block %u: translated code came to %llx; the interpreter ended with %s",
               lockstep->number, (unsigned long long)cpu->rip, ends[lockstep->end]);
+    report_past(lockstep);
     report_code(cpu);
     if (step == NULL) {
         log_error("lockstep", "  it never came there; its last state:");

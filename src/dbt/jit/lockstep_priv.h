@@ -12,7 +12,8 @@ enum {
     LOCKSTEP_ACCESSES = 1024,
     LOCKSTEP_BYTES = 64 << 10,
     LOCKSTEP_IMAGES = 64,
-    LOCKSTEP_SYSTEMS = 16
+    LOCKSTEP_SYSTEMS = 16,
+    LOCKSTEP_PAST = 8
 };
 
 /* The state before an instruction. */
@@ -45,6 +46,13 @@ enum lockstep_end {
     END_STOP    /* the last step's instruction must not run twice, or there was no room for more */
 };
 
+/* What was compared before, for the report: a wrong flag shows only when somebody reads it. */
+struct lockstep_past {
+    u64 first, last;          /* RIP of the first and of the last instruction executed */
+    u32 expected, translated; /* arithmetic flags at its end */
+    u32 undefined;
+};
+
 struct lockstep {
     u32 first, every;
     u32 *runs; /* owned: by block */
@@ -58,6 +66,8 @@ struct lockstep {
     u32 flags;     /* arithmetic ones; where translated code's differ, nobody reads them */
     u32 number;    /* the block */
     enum lockstep_end end;
+    struct lockstep_past past[LOCKSTEP_PAST];
+    u64 past_count;
     unsigned step_count, store_count, load_count, image_count, system_count, byte_count;
     struct lockstep_step steps[LOCKSTEP_STEPS];
     struct lockstep_access stores[LOCKSTEP_ACCESSES], loads[LOCKSTEP_ACCESSES];

@@ -132,17 +132,6 @@ static void emit_trap(struct emitter *out)
     emit_to_c(out);
 }
 
-/* Goes to the translation of the guest address in r8, flags untouched. */
-static void emit_lookup(struct emitter *out)
-{
-    struct host_mem sum = {T1, T0, 0, 0};
-    struct host_mem target = {STATE, T1, 3, STATE_AT(jit_tables.targets)};
-    emit_rorx(out, T1, T0, CPU_JIT_TARGET_ROTATE);
-    emit_lea(out, true, T1, &sum);
-    emit_movzx16(out, T1, T1);
-    emit_jmp_mem(out, &target);
-}
-
 bool jit_make_stubs(struct jit *jit)
 {
     struct emitter emitter = {jit->memory.rw + 16, jit->memory.rw + jit->memory.bytes, false};
@@ -165,16 +154,17 @@ bool jit_make_stubs(struct jit *jit)
     jit->trap = jit_offset(jit, out->at);
     emit_trap(out);
     jit->indirect_miss = jit_offset(jit, out->at);
+    emit_mov(out, RCX, T1);
     emit_store(out, T0, STATE, STATE_AT(rip));
     emit_mov_imm(out, T1, LEAVE_INDIRECT);
     emit_jmp(out, jit_rw(jit, jit->exit_stub));
     jit->lookup = jit_offset(jit, out->at);
-    emit_lookup(out);
+    jit_emit_indirect(out, false);
     /* The lowest return address of a return stack: stays there, and looks the guest's target up. */
     jit->bottom = jit_offset(jit, out->at);
     emit_mov_imm(out, T1, (u64)(uintptr_t)jit_rx(jit, jit->bottom));
     emit_push(out, T1);
-    emit_lookup(out);
+    jit_emit_indirect(out, false);
     jit_make_gates(jit, out);
     jit->stubs_end = (u32)align_up(jit_offset(jit, out->at), 64);
     return !out->full;

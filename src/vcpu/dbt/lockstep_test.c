@@ -108,6 +108,32 @@ static void test_devices_and_faults(void **state)
     assert_int_equal(guest->state.gpr[X86_RAX], 2);
 }
 
+/* A return that goes elsewhere than its call came from, to code that looks at the carry flag: what
+ * the predicted place would do with flags must not matter. */
+static void test_flags_survive_misprediction(void **state)
+{
+    struct test_guest *guest = *state;
+
+    test_code(guest, TEST_BYTES(0x51, 0x59,             /* push rcx; pop rcx: fills the TLB */
+                                0xe8, 0x06, 0, 0, 0,    /* call f */
+                                0x83, 0xc0, 0x01,       /* flags are dead here: add eax, 1 */
+                                0xf4, 0x90, 0x90,       /* hlt */
+                                0x48, 0x83, 0xc4, 0x08, /* f: add rsp, 8 */
+                                0x68, 0x20, 0, 0x01, 0, /* push there */
+                                0xf9, 0xc3,             /* stc; ret */
+                                0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, /* */
+                                0x83, 0xd2, 0x00)); /* there: adc edx, 0 */
+    guest->state.gpr[X86_RAX] = guest->state.gpr[X86_RDX] = 0;
+    for (unsigned i = 1; i <= 3; i++) {
+        guest->state.gpr[X86_RSP] = TEST_STACK;
+        test_restart(guest, TEST_CODE);
+        test_run(guest, EXIT_HLT);
+        assert_int_equal(test_trapped(guest), -1);
+        assert_int_equal(guest->state.gpr[X86_RAX], 0);
+        assert_int_equal(guest->state.gpr[X86_RDX], i);
+    }
+}
+
 /* Changes the constant of `add eax, 0x11223344` in translated code. */
 static void spoil(void)
 {
@@ -146,6 +172,6 @@ static void test_spoiled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {TEST(test_right), TEST(test_devices_and_faults),
-                                       TEST(test_spoiled)};
+                                       TEST(test_flags_survive_misprediction), TEST(test_spoiled)};
     return cmocka_run_group_tests_name("lockstep", tests, NULL, NULL);
 }
