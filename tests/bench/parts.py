@@ -132,9 +132,12 @@ def part_boot(run, names):
     machine = run.stage(stage.Tiny).machine('micro.boot')
     stats = run.work / 'stats'
     for who, words in (('ours', machine.ours('--debug-stats', str(stats))), ('tcg', machine.tcg())):
-        ready = [now for now, line in run_lines(words, BOOT_SECONDS) if line.endswith('READY')]
+        watch, ready = Watch(True), []
+        for now, line in run_lines(words, BOOT_SECONDS, started=watch.started):
+            if line.endswith('READY'):
+                ready.append(cpu_and_wait_ns(watch.pid)[0] if run.options.cpu_time else now * 1e9)
         if ready:
-            run.rows['kernel-boot'].add(who, ready[0] * 1e9)
+            run.rows['kernel-boot'].add(who, ready[0])
         else:
             run.rows['kernel-boot'].failures.append(f'{who}: the guest did not start')
     if 'translation' in names:
@@ -174,10 +177,17 @@ def part_jobs(run, names):
 
 
 def part_scaling(run, names):
-    run_jobs(run, names, 1, 2)
+    """The same work by one and by two processors; by processor time, two that hinder each other in
+    nothing take as much together as one."""
+    one, two, speed_up = (run.rows[n] for n in ('four-on-one', 'four-on-two', 'speed-up'))
+    run_jobs(run, [one.name, two.name], 1, 2)
+    for who in ORDER:
+        if one.samples[who] and two.samples[who]:
+            speed_up.add(who, one.samples[who][-1] / two.samples[who][-1]
+                         * (2 if run.options.cpu_time else 1))
 
 
-def seconds_to_shell(words):
+def time_to_shell_ns(words, is_cpu):
     """From the start of a machine until its console's shell has run a command; None: it did not."""
     start = time.monotonic()
     seen, asked = b'', False
@@ -195,7 +205,8 @@ def seconds_to_shell(words):
                 if PROMPT in seen and not asked:
                     os.write(process.stdin.fileno(), ASKED)
                     asked = True
-            return time.monotonic() - start
+            wall_ns = (time.monotonic() - start) * 1e9
+            return cpu_and_wait_ns(process.pid)[0] if is_cpu else wall_ns
         finally:
             process.kill()
 
@@ -203,11 +214,11 @@ def seconds_to_shell(words):
 def part_shell(run, names):
     machine = run.stage(stage.System).shell_machine(2)
     for who, words in (('ours', machine.ours()), ('tcg', machine.tcg())):
-        seconds = seconds_to_shell(words)
-        if seconds is None:
+        took_ns = time_to_shell_ns(words, run.options.cpu_time)
+        if took_ns is None:
             run.rows[names[0]].failures.append(f'{who}: no shell within {SHELL_SECONDS} s')
         else:
-            run.rows[names[0]].add(who, seconds * 1e9)
+            run.rows[names[0]].add(who, took_ns)
 
 
 def part_cache(run, names):
@@ -215,11 +226,14 @@ def part_cache(run, names):
     machine = run.stage(stage.System).machine('jobs.rounds=1 jobs.names=footprint')
     row, stats, took, room = run.rows[names[0]], run.work / 'stats', {}, {}
     for size in (CACHE_BYTES, CACHE_UNLIMITED):
+        watch = Watch(True)
         for _, line in run_lines(machine.ours('--debug-stats', str(stats)), GUEST_SECONDS,
+                                 started=watch.started,
                                  env={**os.environ, 'ATOLL_CODE_CACHE': size}):
             parts = line.split()
+            watch.line(parts)
             if parts[:2] == ['RESULT', 'footprint']:
-                took[size] = float(parts[3])
+                took[size] = watch.best['footprint'] if run.options.cpu_time else float(parts[3])
                 row.checks.setdefault(parts[4], set()).add(size)
         room[size] = read_counters(stats).get('jit.code_bytes_room', 0)
     if len(took) < 2:
