@@ -14,6 +14,7 @@
  */
 #include "oracle.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,6 +207,19 @@ static bool parse(int argc, char **argv)
     return true;
 }
 
+/* Linux tells programs the CPU's number through a segment descriptor: it must stay the same. */
+static void stay_on_this_cpu(void)
+{
+    int cpu = sched_getcpu();
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    if (cpu >= 0 && cpu < CPU_SETSIZE) {
+        CPU_SET(cpu, &set);
+        sched_setaffinity(0, sizeof(set), &set);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
@@ -213,6 +227,7 @@ int main(int argc, char **argv)
                         "[--case N] [--coverage] [--translate] [--seconds N]\n");
         return 2;
     }
+    stay_on_this_cpu();
     runs = calloc(insn_desc_count, sizeof(*runs));
     clean_runs = calloc(insn_desc_count, sizeof(*clean_runs));
     oracle_make_images(options.seed);

@@ -90,6 +90,10 @@ static void put_modrm(struct encoder *e, const struct insn_desc *desc, unsigned 
         put(e, 0xc0 | reg << 3 | rm);
     } else if (desc->attr & ATTR_VSIB) {
         put(e, mod << 6 | reg << 3 | 4);
+    } else if (form == ORACLE_POINTER_MEMORY && code_bytes != 2 && oracle_chance(25)) {
+        put(e, 0x40 | reg << 3 | 4); /* [ESP], [RSP] */
+        put(e, 0x24);
+        put(e, oracle_random() & 0xff);
     } else if (form == ORACLE_POINTER_MEMORY) {
         put(e, 0x40 | reg << 3 | (code_bytes == 2 ? 7 : X86_RBX)); /* [BX], [EBX], [RBX] */
         put(e, oracle_random() & 0xff);

@@ -142,6 +142,22 @@ static bool is_order_free(const struct oracle_case *c, const struct insn_desc *d
     return is_boundary(guest->vector == X86_PF_FAULT ? guest->cr2 : native->cr2);
 }
 
+static bool is_canonical(u64 address)
+{
+    return (u64)((s64)(address << 16) >> 16) == address;
+}
+
+/* Whether the case's instruction at RIP is a branch to an address in a register or in memory. */
+static bool is_indirect_branch(const struct oracle_case *c, u64 rip)
+{
+    u64 at = rip - c->before.rip;
+    struct insn insn;
+    return at < c->code_count &&
+           decode(c->code + at, (unsigned)(c->code_count - at), c->code_bytes, &insn) ==
+               DECODE_OK &&
+           (insn.op == OP_JMP_IND || insn.op == OP_CALL_IND || insn.op == OP_RET);
+}
+
 bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *native,
                       const struct oracle_outcome *guest, enum oracle_field field)
 {
@@ -161,10 +177,9 @@ bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *
         native->vector == guest->vector)
         return ((native->after.rflags ^ guest->after.rflags) & ~(u64)X86_ARITH_FLAGS) == 0;
     /* Translated code learns at the target of an indirect branch that there can be no code. */
-    if (oracle_translated &&
-        (desc->op == OP_JMP_IND || desc->op == OP_CALL_IND || desc->op == OP_RET) &&
-        native->vector == X86_GP && guest->vector == X86_GP)
-        return true;
+    if (oracle_translated && native->vector == X86_GP && guest->vector == X86_GP &&
+        !is_canonical(guest->after.rip) && is_indirect_branch(c, native->after.rip))
+        return field == FIELD_RIP || field == FIELD_GPR || field == FIELD_MEMORY;
     /* The processor has MXCSR.MM, the guest has not. */
     if ((load_le32(native->after.xsave + 24) & 0x20000) && desc->op == OP_LDMXCSR)
         return true;

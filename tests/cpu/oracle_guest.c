@@ -34,6 +34,7 @@ enum {
 enum { PTE_PRESENT = 1, PTE_WRITE = 2, PTE_USER = 4, PTE_SEEN = 0x60 }; /* accessed and dirty set */
 #define PTE_NX BIT(63)
 #define KERNEL_GVA 0xffff800000000000ull
+enum { CPU_NUMBER_SELECTOR = 0x78 };
 enum { HANDLER_BYTES = 16, GDT_BYTES = 128, TSS_BYTES = 104 };
 
 static struct mem mem;
@@ -79,6 +80,17 @@ static void map_all(void)
         map_page(ORACLE_STACK + i * ORACLE_PAGE, PAGE_STACK + i, PTE_USER | PTE_NX | PTE_WRITE);
 }
 
+/* The descriptor whose limit is the number of the CPU, for programs that ask with LSL; 0 where the
+ * host has none. oracle.c keeps us on one CPU. */
+static u64 cpu_number_descriptor(void)
+{
+    u32 rights = 0, limit = 0;
+    u16 selector = CPU_NUMBER_SELECTOR | 3;
+    __asm__("lar %1, %0" : "+r"(rights) : "r"((u32)selector) : "cc");
+    __asm__("lsl %1, %0" : "+r"(limit) : "r"((u32)selector) : "cc");
+    return (limit & 0xffff) | (u64)(limit >> 16 & 15) << 48 | (u64)(rights & 0xf0ff00) << 32;
+}
+
 /* Linux's GDT for a 64-bit process: kernel code and data, user code of 32 bits, data, code. */
 static void make_tables(void)
 {
@@ -92,6 +104,7 @@ static void make_tables(void)
     u64 tss = KERNEL_GVA + PAGE_TSS * ORACLE_PAGE;
 
     memcpy(page(PAGE_GDT), gdt, sizeof(gdt));
+    store_le64(page(PAGE_GDT) + CPU_NUMBER_SELECTOR, cpu_number_descriptor());
     store_le64(page(PAGE_GDT) + 0x40,
                (TSS_BYTES - 1) | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56);
     store_le64(page(PAGE_GDT) + 0x48, tss >> 32);

@@ -184,6 +184,25 @@ static bool add_call(struct sequence *s, bool loop)
     return true;
 }
 
+/* The pointer and the stack: in the middle of a page, or where pages end, so that some operand lies
+ * in two, or cannot be read or written. */
+static void place_memory(struct oracle_case *c)
+{
+    static const u32 data_edges[] = {ORACLE_DATA, ORACLE_DATA + ORACLE_PAGE, ORACLE_READ_ONLY,
+                                     ORACLE_DATA + ORACLE_DATA_BYTES};
+    static const u32 stack_edges[] = {ORACLE_STACK, ORACLE_STACK + ORACLE_PAGE,
+                                      ORACLE_STACK + ORACLE_STACK_BYTES};
+
+    c->before.gpr[X86_RBX] = ORACLE_DATA + 512 + (oracle_random() & 0xfc0);
+    c->before.gpr[X86_RSP] = ORACLE_STACK + 1024 + (oracle_random() & 0xff0);
+    if (oracle_chance(40))
+        c->before.gpr[X86_RBX] = data_edges[oracle_random() % ARRAY_LEN(data_edges)] +
+                                 (oracle_random() & 255) - 128;
+    if (oracle_chance(30))
+        c->before.gpr[X86_RSP] = stack_edges[oracle_random() % ARRAY_LEN(stack_edges)] +
+                                 (oracle_random() & 63) - 32;
+}
+
 bool oracle_make_sequence(struct oracle_case *ret_case, u64 seed, u64 index)
 {
     struct oracle_case *c = ret_case;
@@ -206,7 +225,7 @@ bool oracle_make_sequence(struct oracle_case *ret_case, u64 seed, u64 index)
     } else {
         bool overwrite = loop && c->code_bytes == 8 && oracle_chance(40);
         unsigned constant = overwrite ? add_constant(&s) : 0;
-        add_some(&s, 2 + oracle_random() % 8);
+        add_some(&s, 2 + oracle_random() % 19);
         if (overwrite && s.branch_count == 0)
             add_overwrite(&s, constant);
         unsigned count = c->insn_count, end = c->code_count;
@@ -216,8 +235,7 @@ bool oracle_make_sequence(struct oracle_case *ret_case, u64 seed, u64 index)
     }
     if (c->insn_count < 2)
         return false;
-    c->before.gpr[X86_RBX] = ORACLE_DATA + 512 + (oracle_random() & 0xfc0);
-    c->before.gpr[X86_RSP] = ORACLE_STACK + 1024 + (oracle_random() & 0xff0);
+    place_memory(c);
     c->before.gpr[X86_RBX] -= oracle_segment_base(c, X86_DS);
     c->before.gpr[X86_RSP] -= oracle_segment_base(c, X86_SS);
     oracle_place_code(c, c->code_count);
