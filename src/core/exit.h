@@ -20,6 +20,7 @@ enum vm_exit_kind {
     EXIT_MSR_WRITE,
     EXIT_HYPERCALL, /* ADDRESS is its number, ARGS its operands, BYTES 8 in 64-bit code, else 4; the
                        answer is for RAX. KVM's calling convention; CPL 0 is checked */
+    EXIT_SPIN,      /* the guest waits in a loop for long; others may run meanwhile */
     EXIT_HLT,       /* the guest waits for an interrupt */
     EXIT_EOI,       /* in-kernel LAPIC only: ADDRESS is the vector whose level-triggered EOI the
                        I/O APIC must see */

@@ -238,6 +238,8 @@ struct cpu {
     u64 dr[8];
     struct x86_msrs msr;
     u64 tsc_offset; /* guest TSC = host TSC + offset */
+    u64 pause_tsc;  /* the host's TSC at the last PAUSE */
+    u64 spin_tsc;   /* and at the first of its loop */
     /* Two NMIs can wait where none is in service: the first would have been taken, and only the
      * second latched, had the processor been faster. */
     bool nmi_pending, nmi_again, nmi_blocked;

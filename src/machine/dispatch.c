@@ -147,6 +147,9 @@ bool machine_dispatch(struct machine *machine, struct vcpu *vcpu)
     case EXIT_HYPERCALL:
         exit->value = machine_hypercall(machine, vcpu);
         return true;
+    case EXIT_SPIN:
+        host->yield(host->ctx);
+        return true;
     case EXIT_HLT:
         halt(machine, vcpu);
         return true;

@@ -45,7 +45,7 @@ struct machine_host {
     void (*end)(void *ctx, enum machine_end how, unsigned status);
     /* A halted vCPU has something to do: wake its thread. Any thread. */
     void (*wake)(void *ctx, unsigned cpu);
-    /* The calling vCPU thread lets others have its processor: another vCPU has to run. */
+    /* The calling vCPU's thread lets others have its processor: it waits for another vCPU. */
     void (*yield)(void *ctx);
     void *ctx; /* borrowed */
 };

@@ -294,6 +294,9 @@ static void test_hypercalls(void **unused)
     assert_int_equal(hypercall(bench, 0, SEND_IPI, ARGS(3, 0, 0, 0x80077)), -22);
     assert_int_equal(hypercall(bench, 0, SCHED_YIELD, ARGS(1)), 0);
     assert_int_equal(bench->yields, 1);
+    bench->vcpus[0]->exit = (struct vm_exit){.kind = EXIT_SPIN};
+    assert_true(machine_dispatch(bench->machine, bench->vcpus[0]));
+    assert_int_equal(bench->yields, 2);
     assert_int_equal(hypercall(bench, 0, 99, ARGS(0)), -1000);
     assert_int_equal(hypercall(bench, 0, UINT64_MAX, ARGS(0)), -1000);
     bench_free(bench);

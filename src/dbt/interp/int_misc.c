@@ -45,9 +45,31 @@ void op_nop(struct cpu *cpu, const struct insn *insn)
 {
 }
 
+/*
+ * Pauses that follow one another closely are a loop that waits for another vCPU: for a lock, or an
+ * answer to an interrupt. Where the host has fewer processors free than the VM has vCPUs, that one
+ * may not be running, and never will while this one spins on its processor. So long waits leave, and
+ * the machine gives the processor away for a moment; the instruction is then executed once more.
+ */
+enum { SPIN_GAP_TICKS = 8192, SPIN_TICKS_MAX = 1 << 16 };
+
 void op_pause(struct cpu *cpu, const struct insn *insn)
 {
     __builtin_ia32_pause();
+    if (cpu->group->cpu_count < 2)
+        return;
+    u64 now_tsc = __builtin_ia32_rdtsc();
+    u64 last_tsc = cpu->pause_tsc;
+    cpu->pause_tsc = now_tsc;
+    if (now_tsc - last_tsc > SPIN_GAP_TICKS) {
+        cpu->spin_tsc = now_tsc;
+        return;
+    }
+    if (now_tsc - cpu->spin_tsc < SPIN_TICKS_MAX)
+        return;
+    cpu->spin_tsc = now_tsc;
+    cpu->exit = (struct vm_exit){.kind = EXIT_SPIN};
+    cpu_exit(cpu);
 }
 
 static void tsc_read(struct cpu *cpu)

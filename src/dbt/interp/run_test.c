@@ -137,6 +137,31 @@ static void hypercalls_of_programs_and_without_hypervisor(void **state)
     assert_int_equal(test_trapped(guest), X86_UD);
 }
 
+/* A long wait in a loop leaves, but a short one, and one without other vCPUs, does not. */
+static void long_waits_leave(void **state)
+{
+    struct test_guest *guest = *state;
+    test_long_mode(guest);
+    /* pause; dec ecx; jnz */
+    test_code(guest, TEST_BYTES(0xf3, 0x90, 0xff, 0xc9, 0x75, 0xfa));
+    guest->state.gpr[X86_RCX] = 20000;
+    test_start(guest);
+    test_run(guest, EXIT_HLT);
+    guest->group.cpu_count = 2; /* the other one has not joined yet */
+    guest->state.gpr[X86_RCX] = 4;
+    test_restart(guest, TEST_CODE);
+    test_run(guest, EXIT_HLT);
+    guest->state.gpr[X86_RCX] = 20000;
+    test_restart(guest, TEST_CODE);
+    unsigned spins = 0;
+    for (cpu_run(&guest->cpu); guest->cpu.exit.kind == EXIT_SPIN; cpu_run(&guest->cpu))
+        spins++;
+    assert_int_equal(guest->cpu.exit.kind, EXIT_HLT);
+    assert_in_range(spins, 2, 10000);
+    cpu_get_state(&guest->cpu, &guest->state);
+    assert_int_equal(guest->state.gpr[X86_RCX], 0);
+}
+
 /* ATTENTION_TLB: a page table entry changed in memory is seen from then on, and not before. */
 static void tlb_is_dropped_on_request(void **state)
 {
@@ -350,6 +375,7 @@ int main(void)
         TEST(mmio_exits_and_resumes),
         TEST(hypercalls_exit_and_resume),
         TEST(hypercalls_of_programs_and_without_hypervisor),
+        TEST(long_waits_leave),
         TEST(tlb_is_dropped_on_request),
         TEST(page_fault_is_delivered),
         TEST(undefined_opcode_is_delivered),

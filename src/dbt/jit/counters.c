@@ -14,8 +14,8 @@
 #include "dbt/jit/lockstep_priv.h"
 
 static const char *const exit_names[EXIT_KIND_COUNT] = {
-    "kicked",    "port_read", "port_write", "mmio_read", "mmio_write", "msr_read",
-    "msr_write", "hypercall", "hlt",        "eoi",       "shutdown",   "failed"};
+    "kicked",    "port_read", "port_write", "mmio_read", "mmio_write", "msr_read", "msr_write",
+    "hypercall", "spin",      "hlt",        "eoi",       "shutdown",   "failed"};
 
 struct named {
     const char *name;

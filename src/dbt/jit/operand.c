@@ -97,7 +97,6 @@ static bool op_is_plain(const struct insn *insn)
     case OP_LAHF:
     case OP_SAHF:
     case OP_CRC32 ... OP_CMC:
-    case OP_PAUSE:
     case OP_LFENCE:
     case OP_MFENCE:
     case OP_SFENCE:
