@@ -34,7 +34,9 @@ static const struct feature_word feature_words[] = {
      * CLFLUSHOPT, CLWB, SHA; FSGSBASE, TSC_ADJUST, SMEP, ERMS, INVPCID, SMAP. */
     {7, 0, CPUID_EBX, 0x218c2168, 0x00100683, 0},
     {7, 0, CPUID_ECX, 1 << 22 /* RDPID */, 1 << 2 /* UMIP */, 0},
-    {7, 0, CPUID_EDX, 1 << 4 /* FSRM */, 0, 0}, /* and ARCH_CAPABILITIES, on Intel */
+    /* FSRM; SERIALIZE, in place of which kernels use IRET, for each instruction they patch. Intel's
+     * speculation controls come below. */
+    {7, 0, CPUID_EDX, 1 << 4, 1 << 14, 0},
     /* XSAVEOPT, XSAVEC, XGETBV with ECX = 1. */
     {0xd, 1, CPUID_EAX, 7, 0, 0},
     /* LAHF in 64-bit code, LZCNT, PREFETCHW. */
@@ -176,6 +178,7 @@ static u64 feature_mask(struct cpuid_model *model)
         {7, 0, CPUID_EBX, 24, FEATURE_CLWB},
         {7, 0, CPUID_EBX, 29, FEATURE_SHA},
         {7, 0, CPUID_ECX, 22, FEATURE_RDPID},
+        {7, 0, CPUID_EDX, 14, FEATURE_SERIALIZE},
         {0xd, 1, CPUID_EAX, 0, FEATURE_XSAVEOPT},
         {0xd, 1, CPUID_EAX, 1, FEATURE_XSAVEC},
         {0x80000001, 0, CPUID_ECX, 5, FEATURE_LZCNT},

@@ -84,7 +84,7 @@ static void test_hidden(void **state)
         /* Only UMIP and RDPID: no AVX-512 parts, PKU, shadow stacks, LA57. */
         assert_int_equal(seven.ecx, BIT(2) | BIT(22));
         /* No IBT; of speculation controls, what spares Intel guests retpolines and branch loops. */
-        assert_int_equal(seven.edx, BIT(4) | (intel ? BIT(26) | BIT(29) : 0));
+        assert_int_equal(seven.edx, BIT(4) | BIT(14) | (intel ? BIT(26) | BIT(29) : 0));
         assert_int_equal(look(&model, 0x80000001, 0).ecx & BIT(2), 0); /* SVM */
         assert_int_equal(look(&model, 0x80000008, 0).ebx, intel ? 0 : BIT(2) | BIT(26) | BIT(29));
         assert_int_equal(look(&model, 0xd, 0).eax, 7);

@@ -157,7 +157,7 @@ const char *insn_feature_name(enum insn_feature feature)
         [FEATURE_RDPID] = "rdpid",       [FEATURE_RDTSCP] = "rdtscp",
         [FEATURE_INVPCID] = "invpcid",   [FEATURE_SMAP] = "smap",
         [FEATURE_MONITOR] = "monitor",   [FEATURE_SVM] = "svm",
-        [FEATURE_VMX] = "vmx",
+        [FEATURE_VMX] = "vmx",           [FEATURE_SERIALIZE] = "serialize",
     };
     return (unsigned)feature < FEATURE_COUNT ? names[feature] : "?";
 }

@@ -34,7 +34,6 @@ static bool is_hidden_extension(ZydisISAExt extension)
     case ZYDIS_ISA_EXT_PT:
     case ZYDIS_ISA_EXT_RDPRU:
     case ZYDIS_ISA_EXT_RTM:
-    case ZYDIS_ISA_EXT_SERIALIZE:
     case ZYDIS_ISA_EXT_SGX:
     case ZYDIS_ISA_EXT_SGX_ENCLV:
     case ZYDIS_ISA_EXT_SMX:

@@ -27,6 +27,7 @@ static const struct {
     {OP_RDTSC, "every answer differs"},
     {OP_RDTSCP, "every answer differs"},
     {OP_RDPID, "the answer is the host's CPU number"},
+    {OP_SERIALIZE, "guests have it whatever the host has"},
     {OP_RDRAND, "every answer differs"},
     {OP_RDSEED, "every answer differs"},
     {OP_VMCALL, "goes to whatever runs below the host"},

@@ -48,8 +48,8 @@ void op_nop(struct cpu *cpu, const struct insn *insn)
 /*
  * Pauses that follow one another closely are a loop that waits for another vCPU: for a lock, or an
  * answer to an interrupt. Where the host has fewer processors free than the VM has vCPUs, that one
- * may not be running, and never will while this one spins on its processor. So long waits leave, and
- * the machine gives the processor away for a moment; the instruction is then executed once more.
+ * may not be running, and never will while this one spins on its processor. So long waits leave,
+ * and the machine gives the processor away for a moment; then the instruction is executed again.
  */
 enum { SPIN_GAP_TICKS = 8192, SPIN_TICKS_MAX = 1 << 16 };
 

@@ -242,6 +242,11 @@ void op_wbinvd(struct cpu *cpu, const struct insn *insn)
 {
 }
 
+/* Blocks end here, and the run loop sees what others have written into code before the next. */
+void op_serialize(struct cpu *cpu, const struct insn *insn)
+{
+}
+
 void op_invlpg(struct cpu *cpu, const struct insn *insn)
 {
     u64 offset = insn_offset(cpu, insn);

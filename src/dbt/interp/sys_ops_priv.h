@@ -71,6 +71,7 @@
     X(rdpid, OP_RDPID)             \
     X(cpuid, OP_CPUID)             \
     X(wbinvd, OP_WBINVD)           \
+    X(serialize, OP_SERIALIZE)     \
     X(invlpg, OP_INVLPG)           \
     X(invpcid, OP_INVPCID)         \
     X(vmcall, OP_VMCALL)
