@@ -35,8 +35,8 @@
  *   ports         array    []        of objects: named virtio-console ports
  *     name          string   -         as in /dev/virtio-ports/NAME in the guest
  *     fd            integer  -         a connected stream socket that atoll-vm inherits
- *   devices       array    []        of strings: extra devices; "testdev" for the ports of
- * bare-metal test programs
+ *   devices       array    []        of strings: extra devices; "hpet" tells the guest of the
+ * timer, "testdev" is the ports of bare-metal test programs
  *   debug_stats   string   none      a file that gets the engine's counters, at the end and
  * whenever SIGUSR2 comes
  *   debug_trace   string   none      FILE[,rip=FIRST[-LAST]]: what the translator makes of guest

@@ -307,7 +307,8 @@ int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capa
     put_fadt(&image, facs, dsdt);
     put_madt(&image, config);
     put_mcfg(&image);
-    put_hpet(&image, config);
+    if (config->hpet_id != 0)
+        put_hpet(&image, config);
     gpa_t rsdt = put_list(&image, "RSDT", 4);
     gpa_t xsdt = put_list(&image, "XSDT", 8);
     if (image.out.full)

@@ -40,7 +40,7 @@ static void add_pci_windows(struct aml *aml, const struct memmap *map)
 {
     aml_name(aml, "_CRS");
     size_t resources = aml_begin_resources(aml);
-    aml_resource_bus(aml, 0, 255);
+    aml_resource_bus(aml, 0, (unsigned)(MEMMAP_ECAM_BYTES >> 20) - 1);
     aml_resource_io(aml, 0xcf8, 8);
     aml_resource_port_window(aml, 0x0000, 0x0cf7);
     aml_resource_port_window(aml, 0x0d00, 0xffff);
@@ -162,7 +162,8 @@ void acpi_dsdt_body(const struct acpi_config *config, struct aml *aml)
     add_legacy_device(aml, &com1);
     add_legacy_device(aml, &rtc);
     add_motherboard(aml);
-    add_hpet(aml);
+    if (config->hpet_id != 0)
+        add_hpet(aml);
     aml_end(aml, scope);
     add_soft_off(aml);
 }

@@ -19,13 +19,15 @@ enum { CAPACITY = MEMMAP_TABLES_BYTES };
 static u8 image[CAPACITY];
 static size_t image_bytes;
 
+static bool has_hpet = true;
+
 static int build(unsigned cpu_count, size_t capacity, struct err *err)
 {
     struct memmap map;
     assert_int_equal(memmap_init(&map, 512ull << 20, NULL), 0);
     struct acpi_config config = {.map = &map,
                                  .cpu_count = cpu_count,
-                                 .hpet_id = 0x8086a201,
+                                 .hpet_id = has_hpet ? 0x8086a201 : 0,
                                  .ioapic_id = 0,
                                  .pci_gsi_base = 16,
                                  .pci_legacy_irq = {10, 10, 11, 11}};
@@ -64,6 +66,30 @@ static const u8 *find(const char *signature)
     }
     fail_msg("no table %s", signature);
     return NULL;
+}
+
+static bool is_listed(const char *signature)
+{
+    const u8 *xsdt = table_at(load_le64(image + 24));
+    unsigned count = (load_le32(xsdt + 4) - 36) / 8;
+    for (unsigned i = 0; i < count; i++)
+        if (memcmp(table_at(load_le64(xsdt + 36 + 8 * i)), signature, 4) == 0)
+            return true;
+    return false;
+}
+
+/* Guests are told of an HPET only where there is to be one. */
+static void test_without_hpet(void **state)
+{
+    has_hpet = false;
+    assert_int_equal(build(1, CAPACITY, NULL), 0);
+    has_hpet = true;
+    assert_false(is_listed("HPET"));
+    assert_true(is_listed("MCFG"));
+    assert_null(memmem(image, image_bytes, "HPET", 4));
+    assert_int_equal(build(1, CAPACITY, NULL), 0);
+    assert_true(is_listed("HPET"));
+    assert_non_null(memmem(table_at(load_le32(find("FACP") + 40)), 256, "DSDT", 4));
 }
 
 static void test_links(void **state)
@@ -189,8 +215,11 @@ static void test_memmap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_links),   cmocka_unit_test(test_madt_lists_processors),
-        cmocka_unit_test(test_no_room), cmocka_unit_test(test_iasl),
+        cmocka_unit_test(test_links),
+        cmocka_unit_test(test_without_hpet),
+        cmocka_unit_test(test_madt_lists_processors),
+        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_iasl),
         cmocka_unit_test(test_memmap),
     };
     return cmocka_run_group_tests_name("acpi", tests, NULL, NULL);

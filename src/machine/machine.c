@@ -96,11 +96,18 @@ static void set_virtual_wire(struct machine *machine)
     lapic_write(lapic, LAPIC_LVT_LINT1, 4, LVT_NMI);
 }
 
+/* Linux sees that the TSC and the local APIC's timer are all it needs, but calibrates an HPET all
+ * the same, by thousands of accesses. So guests are told of it only where that was asked for. */
+static u32 hpet_id(struct machine *machine)
+{
+    return machine->config.has_hpet ? (u32)bus_read(&machine->bus, BUS_MMIO, HPET_BASE, 4) : 0;
+}
+
 static int write_tables(struct machine *machine, struct err *err)
 {
     struct acpi_config config = {.map = &machine->map,
                                  .cpu_count = machine->config.cpu_count,
-                                 .hpet_id = (u32)bus_read(&machine->bus, BUS_MMIO, HPET_BASE, 4),
+                                 .hpet_id = hpet_id(machine),
                                  .pci_gsi_base = MACHINE_PCI_GSI};
     u8 *image = alloc_zero(MEMMAP_TABLES_BYTES);
     size_t bytes = 0;

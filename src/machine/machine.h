@@ -69,6 +69,7 @@ struct machine_config {
     unsigned net_count;
     struct machine_port ports[MACHINE_PORTS_MAX];
     unsigned port_count;
+    bool has_hpet;    /* guests are told of the HPET, which is there in any case */
     bool has_testdev; /* the ports of bare-metal test programs */
     struct machine_host host;
 };

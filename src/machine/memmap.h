@@ -6,7 +6,8 @@
  *   0x000c0000  RAM; ACPI tables in 0xe0000 to 0xfffff
  *   0x00100000  RAM up to its size, or to 3 GiB
  *   0xc0000000  PCI window for 32-bit BARs
- *   0xe0000000  PCI configuration space (ECAM), buses 0 to 255
+ *   0xe0000000  PCI configuration space (ECAM) of bus 0, the only one: guests look for devices on
+ *               all buses that they are told of, one access after the other
  *   0xfec00000  I/O APIC      0xfed00000  HPET      0xfee00000  local APIC
  *   0x100000000 RAM beyond 3 GiB
  *   then        PCI window for 64-bit BARs, at the next multiple of its size
@@ -28,7 +29,7 @@
 #define MEMMAP_PCI32_BASE 0xc0000000ull
 #define MEMMAP_PCI32_BYTES 0x20000000ull
 #define MEMMAP_ECAM_BASE 0xe0000000ull
-#define MEMMAP_ECAM_BYTES 0x10000000ull
+#define MEMMAP_ECAM_BYTES 0x100000ull /* 1 MiB for each bus */
 #define MEMMAP_IOAPIC_BASE 0xfec00000ull
 #define MEMMAP_HPET_BASE 0xfed00000ull
 #define MEMMAP_LAPIC_BASE 0xfee00000ull

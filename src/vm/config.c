@@ -96,9 +96,14 @@ static int parse_devices(struct config *config, json_t *devices, struct err *err
 
     json_array_foreach(devices, i, element)
     {
-        if (!json_is_string(element) || strcmp(json_string_value(element), "testdev") != 0)
-            return err_set(err, -EINVAL, "config: 'devices[%zu]' must be \"testdev\"", i);
-        config->has_testdev = true;
+        const char *name = json_is_string(element) ? json_string_value(element) : "";
+        if (strcmp(name, "testdev") == 0)
+            config->has_testdev = true;
+        else if (strcmp(name, "hpet") == 0)
+            config->has_hpet = true;
+        else
+            return err_set(err, -EINVAL, "config: 'devices[%zu]' must be \"hpet\" or \"testdev\"",
+                           i);
     }
     return 0;
 }

@@ -45,7 +45,7 @@ static void test_everything(void **state)
         "\"nets\":[{\"kind\":\"user\",\"mac\":\"52:54:00:12:34:56\",\"forwards\":["
         "{\"host_port\":8080,\"guest_port\":80},{\"host_address\":\"0.0.0.0\",\"host_port\":53,"
         "\"guest_port\":53,\"protocol\":\"udp\"}]},{\"kind\":\"tap\",\"tap\":\"tap0\"}],"
-        "\"ports\":[{\"name\":\"org.atoll.agent\",\"fd\":7}],\"devices\":[\"testdev\"],"
+        "\"ports\":[{\"name\":\"org.atoll.agent\",\"fd\":7}],\"devices\":[\"testdev\",\"hpet\"],"
         "\"debug_stats\":\"s\",\"debug_trace\":\"t\"}",
         &err);
     if (r < 0)
@@ -68,7 +68,7 @@ static void test_everything(void **state)
     assert_true(config.nets[0].forwards[1].is_udp);
     assert_string_equal(config.nets[1].tap, "tap0");
     assert_int_equal(config.ports[0].fd, 7);
-    assert_true(config.has_testdev);
+    assert_true(config.has_testdev && config.has_hpet);
     config_fini(&config);
 }
 

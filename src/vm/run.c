@@ -357,6 +357,7 @@ static int make_machine(struct vm *vm, struct err *err)
     const struct backends_escape escape = {.leave = leave, .ctx = vm};
     struct machine_config machine = {.ram_bytes = config->memory_bytes,
                                      .cpu_count = config->cpu_count,
+                                     .has_hpet = config->has_hpet,
                                      .has_testdev = config->has_testdev,
                                      .host = {.end = end, .wake = wake, .yield = yield, .ctx = vm}};
 

@@ -59,6 +59,7 @@ def test_features_are_used():
         check(flag in flags, f'the kernel does not see {flag}')
     check(re.search(r'current_clocksource:(tsc|kvm-clock)', text), 'the clock source is a slow one')
     timer = re.search(r'^ *0: +(\d+) .*timer', text, re.M)
+    check(not re.search(r'DMESG .*hpet', text), 'the kernel calibrates a timer that it does not need')
     check(timer is None or int(timer.group(1)) < 200, 'the timer chip goes on ticking')
 
 
