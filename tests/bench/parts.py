@@ -62,26 +62,45 @@ def cpu_and_wait_ns(pid):
     return ran, waited
 
 
+USED = {}  # by process: what cpu_and_wait_ns said last
+
+
+def waited_share():
+    """How long the guests of this run waited for a processor, as a part of what they wanted."""
+    ran, waited = (sum(one[i] for one in USED.values()) for i in (0, 1))
+    return waited / (ran + waited) if ran else 0
+
+
 class Watch:
     """Follows ROUND and TOOK lines: what each measured run of a job took of the processor. A guest's is
     its whole process's, as the host accounts for it; native jobs say it themselves."""
 
     def __init__(self, is_guest):
-        self.is_guest, self.pid, self.at = is_guest, None, (0, 0)
-        self.best, self.share = {}, {}
+        self.is_guest, self.pid, self.at = is_guest, None, 0
+        self.best, self.shares = {}, {}
 
     def started(self, pid):
         self.pid = pid
 
+    def now(self):
+        """Processor time so far; keeps the latest figures for load()."""
+        USED[self.pid] = cpu_and_wait_ns(self.pid)
+        return USED[self.pid][0]
+
+    def share(self):
+        """Of the time that the guest wanted a processor, the part in which it had one."""
+        ran, waited = USED[self.pid]
+        return ran / (ran + waited) if ran else 1
+
     def line(self, words):
         if words[:1] == ['ROUND'] and self.is_guest:
-            self.at = cpu_and_wait_ns(self.pid)
+            self.at = self.now()
         elif words[:1] == ['TOOK'] and len(words) == 4:
             wall, cpu = float(words[2]), float(words[3])
             if self.is_guest:
-                cpu = cpu_and_wait_ns(self.pid)[0] - self.at[0]
+                cpu = self.now() - self.at
             if cpu > 0 and cpu < self.best.get(words[1], cpu + 1):
-                self.best[words[1]], self.share[words[1]] = cpu, cpu / wall
+                self.best[words[1]], self.shares[words[1]] = cpu, cpu / wall
 
 
 def take_results(run, who, names, words, **more):
@@ -97,7 +116,7 @@ def take_results(run, who, names, words, **more):
             row, value = run.rows[parts[1]], float(parts[3])
             if run.options.cpu_time and parts[1] in watch.best and row.unit != 'x':
                 is_own = row.group == 'crypto'  # measured by itself, by the wall's clock
-                value = value * watch.share[parts[1]] if is_own else watch.best[parts[1]]
+                value = value * watch.shares[parts[1]] if is_own else watch.best[parts[1]]
             row.add(who, value, None if row.group == 'system' else parts[4])
             missing.remove(parts[1])
     for name in missing:
@@ -118,10 +137,10 @@ def read_counters(path):
     return values
 
 
-def take_translation(run, values):
-    """What translating an instruction took."""
+def take_translation(run, values, share):
+    """What translating an instruction took, but for the time in which others had the processor."""
     if values.get('jit.insns'):
-        seconds = values['jit.translate_tsc'] / values['tsc_hz']
+        seconds = values['jit.translate_tsc'] / values['tsc_hz'] * share
         run.rows['translation'].add('ours', seconds * 1e9 / values['jit.insns'])
     else:
         run.rows['translation'].failures.append('no counters were written')
@@ -135,13 +154,14 @@ def part_boot(run, names):
         watch, ready = Watch(True), []
         for now, line in run_lines(words, BOOT_SECONDS, started=watch.started):
             if line.endswith('READY'):
-                ready.append(cpu_and_wait_ns(watch.pid)[0] if run.options.cpu_time else now * 1e9)
+                ran = watch.now()
+                ready.append(ran if run.options.cpu_time else now * 1e9)
         if ready:
             run.rows['kernel-boot'].add(who, ready[0])
         else:
             run.rows['kernel-boot'].failures.append(f'{who}: the guest did not start')
-    if 'translation' in names:
-        take_translation(run, read_counters(stats))
+        if who == 'ours' and 'translation' in names:
+            take_translation(run, read_counters(stats), watch.share() if ready else 1)
 
 
 def part_micro(run, names):
