@@ -28,7 +28,7 @@ void draft_bit(struct draft *draft, const struct draft_insn *one)
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     bool wide = insn->operand_bytes == 8;
-    struct access access = {ea_of(insn), insn->operand_bytes, insn->op != OP_BT, false};
+    struct access access = {ea_of(insn), insn->operand_bytes, insn->op != OP_BT, false, NULL};
     struct host_mem mem, sum = {T0, T1, 0, 0};
     if (one->live_before) {
         draft_interpret(draft, one);

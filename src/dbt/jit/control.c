@@ -130,13 +130,16 @@ static void return_site(struct draft *draft, const struct draft_insn *one)
         cold->jump = mismatch;
 }
 
-/* Stores the return address below RSP and moves RSP. */
-static void push_return_address(struct draft *draft, const struct draft_insn *one, bool keep_flags)
+/* Stores the return address below RSP and moves RSP. Live flags are kept or made again. */
+static void push_return_address(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
+    struct flags_recipe recipe;
+    bool live = one->live_before != 0, again = live && flags_recipe(draft, one, &recipe);
     bool wide = draft->code_bytes == 8;
     s32 bytes = (s32)draft->code_bytes;
-    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, keep_flags};
+    struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true, live && !again,
+                            again ? &recipe : NULL};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     u64 rip = insn_next_rip(draft, one);
     draft_access(draft, one, &access, &mem);
@@ -149,11 +152,13 @@ static void push_return_address(struct draft *draft, const struct draft_insn *on
         emit_op_mem(out, 0x89, true, T1, &mem);
     }
     emit_lea(out, wide, GUEST_RSP, &below);
+    if (again)
+        flags_make(draft, &recipe, -bytes);
 }
 
 static void do_call(struct draft *draft, const struct draft_insn *one)
 {
-    push_return_address(draft, one, one->live_before != 0);
+    push_return_address(draft, one);
     exit_branch(draft, branch_target(draft, one), true);
     return_site(draft, one);
 }
@@ -164,10 +169,15 @@ static void read_target(struct draft *draft, const struct draft_insn *one)
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     if (insn->has_memory) {
-        struct access access = {ea_of(insn), draft->code_bytes, false, true};
+        struct flags_recipe recipe;
+        bool again = flags_recipe(draft, one, &recipe);
+        struct access access = {ea_of(insn), draft->code_bytes, false, !again,
+                                again ? &recipe : NULL};
         struct host_mem mem;
         draft_access(draft, one, &access, &mem);
         emit_op_mem(out, 0x8b, draft->code_bytes == 8, T0, &mem);
+        if (again)
+            flags_make(draft, &recipe, 0);
     } else if (in_slot(insn->rm)) {
         emit_load(out, T0, STATE, slot_at(insn->rm));
     } else if (draft->code_bytes == 4) {
@@ -182,7 +192,7 @@ static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     read_target(draft, one);
     emit_store(out, T0, STATE, STATE_AT(jit_target));
-    push_return_address(draft, one, true);
+    push_return_address(draft, one);
     emit_load(out, T0, STATE, STATE_AT(jit_target));
     push_delta(draft);
     jit_emit_indirect(out, true);
@@ -193,13 +203,18 @@ static void do_ret(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, true};
+    struct flags_recipe recipe;
+    bool again = flags_recipe(draft, one, &recipe);
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, !again,
+                            again ? &recipe : NULL};
     struct host_mem mem;
     s32 more = one->insn.imm_offset < one->insn.length ? (s32)one->insn.imm : 0;
     struct host_mem above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes + more);
     draft_access(draft, one, &access, &mem);
     emit_op_mem(out, 0x8b, wide, T0, &mem);
     emit_lea(out, wide, GUEST_RSP, &above);
+    if (again)
+        flags_make(draft, &recipe, (s32)draft->code_bytes + more);
     emit_mov(out, T1, RCX); /* as return sites want it */
     emit_ret(out);
 }

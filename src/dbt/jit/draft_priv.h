@@ -36,6 +36,18 @@ enum cold_kind {
     COLD_AGAIN     /* the block cannot run as things are: back to C, to find it anew */
 };
 
+/* How flags are made again (flags.c). */
+struct flags_recipe {
+    const struct draft_insn *from; /* what has made them; NULL: no recipe */
+    u16 op;
+    u8 gpr;       /* where its result is, */
+    s32 imm;      /* what it added or subtracted, */
+    s32 moved;    /* and how far RSP has moved since */
+    bool wide;    /* the result has 64 bits, else 32 */
+    bool scratch; /* T1 is lost */
+    u32 inputs;   /* the GPRs that must still be what they were, a bit each */
+};
+
 /* Code that is placed after the block's hot code. */
 struct cold {
     enum cold_kind kind;
@@ -45,10 +57,11 @@ struct cold {
     u8 *resume;         /* slow: the end of the instruction */
     u32 number;         /* slow: meta; exit: the exit */
     u8 *poll;           /* exit: a second branch that comes here; may be NULL */
-    u8 *retry, *done; /* access: before the test, and after it */
-    u64 address;      /* access of FORM_CONSTANT */
-    u32 stub;         /* access: what is called */
+    u8 *retry, *done;   /* access: before the test, and after it */
+    u64 address;        /* access of FORM_CONSTANT */
+    u32 stub;           /* access: what is called */
     u8 bytes, form, line;
+    struct flags_recipe recipe; /* access: the flags are lost and must be made again */
 };
 
 /* A line that a block's accesses use (line.c). */
@@ -106,6 +119,8 @@ struct access {
     struct guest_ea ea;
     unsigned bytes;
     bool write, keep_flags;
+    const struct flags_recipe
+        *recipe; /* without keep_flags: the caller makes them again; or NULL */
 };
 struct guest_ea ea_of(const struct insn *insn);
 struct guest_ea ea_stack(const struct draft *draft, s64 disp);
@@ -125,6 +140,12 @@ void draft_linear_address(struct draft *draft, const struct draft_insn *one,
 /* line.c: the same as draft_access by way of a line; false where ACCESS has none. */
 bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
                 struct host_mem *ret_mem);
+/* flags.c: finds how the flags that are live before ONE can be made again; makes them, when RSP has
+ * moved by MOVED after ONE began. The registers that INSN writes. */
+bool flags_recipe(const struct draft *draft, const struct draft_insn *one,
+                  struct flags_recipe *recipe);
+void flags_make(struct draft *draft, const struct flags_recipe *recipe, s32 moved);
+u32 flags_gprs_written(const struct insn *insn);
 /* slow.c: cold code for ACCESS, which JUMP leads to; retry and done are for the caller to set. */
 struct cold *draft_missed(struct draft *draft, const struct draft_insn *one,
                           const struct access *access, u8 *jump);

@@ -249,6 +249,22 @@ static void note_trap(struct draft *draft, const struct draft_insn *one)
     __atomic_store_n(&traps->next, traps->next + 1, __ATOMIC_RELEASE);
 }
 
+/* Whether ONE's memory access may lose the flags that are live, because they can be made again
+ * before the instruction, when it reads them, or after it. */
+static bool flags_again(const struct draft *draft, const struct draft_insn *one,
+                        struct flags_recipe *recipe, bool *ret_before)
+{
+    const struct insn *insn = &one->insn;
+    const struct insn_desc *desc = insn->desc;
+    u32 changed = desc->flags_written | desc->flags_undefined | desc->flags_maybe;
+    if (one->live_before == 0 || !insn->has_memory || can_trap(insn) ||
+        !flags_recipe(draft, one, recipe))
+        return false;
+    *ret_before = (desc->flags_read & X86_ARITH_FLAGS) != 0;
+    return *ret_before ? !recipe->scratch
+                       : changed == 0 && !(recipe->inputs & flags_gprs_written(insn));
+}
+
 bool draft_generic(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
@@ -259,12 +275,15 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     int count = slot_uses(insn, uses, insn->has_memory ? 1 : 2);
     unsigned scratch = insn->has_memory ? T1 : T0;
     u8 *start = out->at;
+    struct flags_recipe recipe;
+    bool before = false, again = flags_again(draft, one, &recipe, &before);
     if (count < 0)
         return false;
     fill_fields(insn, uses, count, scratch, &encoding);
     if (insn->has_memory) {
         struct access access = {ea_of(insn), insn_memory_bytes(insn),
-                                (insn_memory_access(insn) & ACCESS_W) != 0, live != 0};
+                                (insn_memory_access(insn) & ACCESS_W) != 0, live != 0 && !again,
+                                again ? &recipe : NULL};
         unsigned colds = draft->cold_count;
         draft_access(draft, one, &access, &encoding.mem);
         if (count > 0)
@@ -279,6 +298,8 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     for (int i = 0; i < count; i++)
         if (uses[i].read)
             emit_load(out, scratch + (unsigned)i, STATE, slot_at(uses[i].gpr));
+    if (again && before)
+        flags_make(draft, &recipe, 0);
     if (can_trap(insn))
         note_trap(draft, one);
     if (!encode_insn(out, one->bytes, insn, &encoding)) {
@@ -288,5 +309,7 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     for (int i = 0; i < count; i++)
         if (uses[i].written)
             emit_store(out, scratch + (unsigned)i, STATE, slot_at(uses[i].gpr));
+    if (again && !before)
+        flags_make(draft, &recipe, 0);
     return true;
 }

@@ -37,11 +37,18 @@ void draft_cold_access(struct draft *draft, const struct cold *cold)
     const u8 *note = out->at;
     emit_jmp(out, cold->retry);
     emit_u32(out, cold->number);
-    emit_way(draft, note, cold->resume);
+    /* Where flags are to be made again, what is interpreted is interpreted from after the note. */
+    emit_way(draft, note, cold->recipe.from ? note + NOTE_BYTES_ALL : cold->resume);
     emit_way(draft, note, cold->done);
     emit_u8(out, cold->bytes);
     emit_u8(out, cold->form);
     emit_u8(out, cold->line);
+    if (cold->recipe.from == NULL)
+        return;
+    flags_make(draft, &cold->recipe, 0);
+    emit_mov_imm(out, T1, cold->number);
+    emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
+    emit_jmp(out, cold->resume);
 }
 
 struct cold *draft_missed(struct draft *draft, const struct draft_insn *one,
@@ -55,6 +62,10 @@ struct cold *draft_missed(struct draft *draft, const struct draft_insn *one,
     cold->bytes = (u8)access->bytes;
     cold->stub = draft->jit->slow_table[draft->privilege][access->write];
     cold->form = access->write ? FORM_WRITE : FORM_SUM;
+    if (access->recipe) {
+        cold->recipe = *access->recipe;
+        cold->form |= FORM_FLAGS;
+    }
     return cold;
 }
 
@@ -85,7 +96,7 @@ static bool read_across(struct cpu *cpu, gva_t gva, unsigned bytes, unsigned for
     for (unsigned i = 0; i < bytes; i++)
         to[i] = i < first ? a[i] : b[i - first];
     cpu->jit_slow[0] = (u64)(uintptr_t)to;
-    cpu->jit_slow[1] = form == FORM_BASE ? (u64)(uintptr_t)to - gva : 0;
+    cpu->jit_slow[1] = form & FORM_BASE ? (u64)(uintptr_t)to - gva : 0;
     return true;
 }
 
@@ -109,6 +120,8 @@ u64 jit_slow_access(struct cpu *cpu, u32 unused)
         return ANSWER_CONTINUE;
     }
     *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_RESUME));
+    if (form & FORM_FLAGS)
+        return ANSWER_CONTINUE;
     return jit_interpret(cpu, load_le32(note + NOTE_META));
 }
 

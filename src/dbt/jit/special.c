@@ -58,7 +58,8 @@ static void do_lea(struct draft *draft, const struct draft_insn *one)
 /* The memory operand, a word of the stack's size, into cpu->jit_target. */
 static void read_word(struct draft *draft, const struct draft_insn *one)
 {
-    struct access access = {ea_of(&one->insn), draft->code_bytes, false, one->live_before != 0};
+    struct access access = {ea_of(&one->insn), draft->code_bytes, false, one->live_before != 0,
+                            NULL};
     struct host_mem mem;
     draft_access(draft, one, &access, &mem);
     emit_op_mem(&draft->out, 0x8b, draft->code_bytes == 8, T0, &mem);
@@ -71,8 +72,10 @@ static void do_push(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
     s32 bytes = (s32)draft->code_bytes;
+    struct flags_recipe recipe;
+    bool again = one->live_before && !insn->has_memory && flags_recipe(draft, one, &recipe);
     struct access access = {ea_stack(draft, -bytes), draft->code_bytes, true,
-                            one->live_before != 0};
+                            one->live_before && !again, again ? &recipe : NULL};
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     if (insn->has_memory)
         read_word(draft, one);
@@ -92,6 +95,8 @@ static void do_push(struct draft *draft, const struct draft_insn *one)
         emit_op_mem(out, 0x89, wide, from, &mem);
     }
     emit_lea(out, wide, GUEST_RSP, &below);
+    if (again)
+        flags_make(draft, &recipe, -bytes);
 }
 
 static void do_pop(struct draft *draft, const struct draft_insn *one)
@@ -100,7 +105,11 @@ static void do_pop(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     unsigned gpr = insn->desc->operand[0].kind == OPERAND_Z ? insn->reg : insn->rm;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, one->live_before != 0};
+    struct flags_recipe recipe;
+    bool again = one->live_before && gpr != X86_RSP && flags_recipe(draft, one, &recipe) &&
+                 !(recipe.inputs & 1u << gpr);
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false,
+                            one->live_before && !again, again ? &recipe : NULL};
     struct host_mem mem, above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes);
     draft_access(draft, one, &access, &mem);
     unsigned to = in_slot(gpr) ? T0 : host_gpr(gpr);
@@ -108,13 +117,16 @@ static void do_pop(struct draft *draft, const struct draft_insn *one)
     if (gpr != X86_RSP)
         emit_lea(out, wide, GUEST_RSP, &above);
     write_gpr(draft, gpr, to);
+    if (again)
+        flags_make(draft, &recipe, (s32)draft->code_bytes);
 }
 
 static void do_leave(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, one->live_before != 0};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, one->live_before != 0,
+                            NULL};
     struct host_mem mem, above = host_mem_base(RBP, (s32)draft->code_bytes);
     access.ea.base = X86_RBP;
     draft_access(draft, one, &access, &mem);
@@ -129,7 +141,7 @@ static void do_moffs(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     bool store = insn->desc->operand[0].kind == OPERAND_O;
     unsigned bytes = insn_operand_bytes(insn, store ? 0 : 1);
-    struct access access = {ea_of(insn), bytes, store, one->live_before != 0};
+    struct access access = {ea_of(insn), bytes, store, one->live_before != 0, NULL};
     struct host_mem mem;
     access.ea.base = access.ea.index = INSN_NO_REG;
     draft_access(draft, one, &access, &mem);

@@ -45,7 +45,7 @@ static void access_at(struct draft *draft, const struct draft_insn *one, unsigne
 {
     struct guest_ea ea = {
         (u8)gpr, INSN_NO_REG, 0, gpr == RDI ? X86_ES : one->insn.segment, (u8)draft->code_bytes, 0};
-    struct access access = {ea, element_bytes(&one->insn), write, false};
+    struct access access = {ea, element_bytes(&one->insn), write, false, NULL};
     draft_access(draft, one, &access, ret_mem);
 }
 
