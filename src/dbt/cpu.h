@@ -95,7 +95,7 @@ struct cpu_tlb {
     u16 journal[CPU_TLB_JOURNAL];
     unsigned journal_count;
     /* Filters by hash: large pages that have cached 4 KiB pieces; pages that code was fetched from
-     * since fetch_epoch of their half of the address space last changed. */
+     * (cpu_code_half) since fetch_epoch of their half of the address space last changed. */
     u64 large_filter[CPU_FILTER_WORDS];
     u64 fetch_filter[2][CPU_FILTER_WORDS];
     /* While one is the same, a fetch from an address that was fetched from finds the same page: of
@@ -409,6 +409,13 @@ static inline bool cpu_protected(const struct cpu *cpu)
 static inline bool cpu_long_mode(const struct cpu *cpu)
 {
     return (cpu->msr.efer & X86_EFER_LMA) != 0;
+}
+
+/* Which half of the address space GVA is in where code is concerned: 1 is the upper one, in which
+ * kernels have theirs, for all processes alike. Outside long mode that is the last GiB. */
+static inline unsigned cpu_code_half(const struct cpu *cpu, gva_t gva)
+{
+    return cpu_long_mode(cpu) ? gva >> 63 : (gva & 0xffffffff) >= 0xc0000000;
 }
 
 /* Delivers an exception, or an interrupt from outside, or INT n (SDM vol. 3A chapter 6). The return

@@ -107,7 +107,7 @@ static inline unsigned block_slot_index(gva_t linear, unsigned mode)
 
 static inline u64 block_stamp(const struct cpu *cpu, gva_t linear, unsigned mode)
 {
-    return cpu->tlb.fetch_epoch[linear >> 63] << 8 | mode;
+    return cpu->tlb.fetch_epoch[cpu_code_half(cpu, linear)] << 8 | mode;
 }
 
 /* The same as block_get, after a look at where the block was found last. */

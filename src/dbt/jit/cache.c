@@ -78,10 +78,11 @@ u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near)
     u32 *head = &jit->page_hash[code_hash(physical_page << 12)];
     bool relative = jit_relative(mode);
     u64 virtual_page = rip >> 12;
+    bool upper = !relative && (mode & MODE_LEGACY ? rip >= 0xc0000000 : rip >> 63);
     for (u32 number = *head; number != JIT_NONE; number = jit->pages[number].next_hash) {
         const struct code_page *page = &jit->pages[number];
         if (page->physical_page == physical_page && page->relative == relative &&
-            (relative || page->virtual_page == virtual_page))
+            (relative || (page->virtual_page == virtual_page && page->upper == upper)))
             return number;
     }
     u32 number = jit->page_free;
@@ -94,6 +95,7 @@ u32 jit_page(struct jit *jit, u64 rip, u64 physical_page, u8 mode, u64 near)
                                             .physical_page = physical_page,
                                             .next_hash = *head,
                                             .relative = relative,
+                                            .upper = upper,
                                             .number = jit->page_number++};
     *head = number;
     return number;

@@ -122,6 +122,7 @@ struct code_page {
     u32 next_hash;     /* or among the free ones */
     u32 number;        /* what page_guard holds; never used twice */
     bool relative;
+    bool upper; /* cpu_code_half() */
 };
 
 /* A host instruction that can trap for the guest (divide error, floating point). */
@@ -434,6 +435,7 @@ enum jit_mode_bit {
     MODE_SSE = 8,
     MODE_AVX = 16,
     MODE_CODE32 = 32,
+    MODE_LEGACY = 64, /* not in long mode: mappings are followed by other halves (cpu_code_half) */
     MODE_TAIL = 128
 };
 u8 jit_mode(const struct cpu *cpu);
@@ -445,21 +447,21 @@ static inline bool jit_relative(u8 mode)
 }
 
 /* Guards of the lower half of the address space come first, then those of the upper half. */
-static inline unsigned jit_guard_index(u64 virtual_page)
+static inline unsigned jit_guard_index(const struct code_page *page)
 {
     unsigned half = CPU_JIT_GUARDS / 2;
-    return (unsigned)(virtual_page % half) + (virtual_page >> 51 ? half : 0);
+    return (unsigned)(page->virtual_page % half) + (page->upper ? half : 0);
 }
 
-/* The state displacement of the guard of a virtual page. */
-static inline s32 jit_guard_at(u64 virtual_page)
+/* The state displacement of the guard of a page. */
+static inline s32 jit_guard_at(const struct code_page *page)
 {
-    return STATE_AT(jit_tables.page_guard) + (s32)jit_guard_index(virtual_page) * 4;
+    return STATE_AT(jit_tables.page_guard) + (s32)jit_guard_index(page) * 4;
 }
 
-static inline s32 jit_guard_delta_at(u64 virtual_page)
+static inline s32 jit_guard_delta_at(const struct code_page *page)
 {
-    return STATE_AT(jit_tables.guard_delta) + (s32)jit_guard_index(virtual_page) * 8;
+    return STATE_AT(jit_tables.guard_delta) + (s32)jit_guard_index(page) * 8;
 }
 
 #endif

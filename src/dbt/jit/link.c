@@ -33,10 +33,9 @@ static void misses_patch(const struct misses *misses, const u8 *target)
 void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct code_page *page,
                         bool keep_flags)
 {
-    u64 virtual_page = page->virtual_page;
     if (page->relative)
-        miss_on(misses, jit_expect_reg(out, jit_guard_delta_at(virtual_page), T1, keep_flags));
-    miss_on(misses, jit_expect_u32(out, jit_guard_at(virtual_page), page->number, keep_flags));
+        miss_on(misses, jit_expect_reg(out, jit_guard_delta_at(page), T1, keep_flags));
+    miss_on(misses, jit_expect_u32(out, jit_guard_at(page), page->number, keep_flags));
 }
 
 /* The guard in front of BLOCK, for EXIT. */

@@ -14,7 +14,8 @@ typedef u64 (*enter_function)(struct cpu *cpu, const u8 *code);
 
 u8 jit_mode(const struct cpu *cpu)
 {
-    unsigned mode = cpu->privilege | (cpu->code_bytes == 4 ? MODE_CODE32 : 0);
+    unsigned mode = cpu->privilege | (cpu->code_bytes == 4 ? MODE_CODE32 : 0) |
+                    (cpu_long_mode(cpu) ? 0 : MODE_LEGACY);
     bool units = !(cpu->cr0 & (X86_CR0_EM | X86_CR0_TS));
     if (units && (cpu->cr0 & X86_CR0_NE))
         mode |= MODE_X87;
@@ -81,7 +82,7 @@ static void slot_fill(const struct jit *jit, struct jit_slot *slot, u32 number,
     const struct code_page *page = &jit->pages[source->page];
     slot->block = number;
     slot->page_number = page->number;
-    slot->guard = (u16)jit_guard_index(page->virtual_page);
+    slot->guard = (u16)jit_guard_index(page);
     slot->relative = page->relative;
     slot->tail_number = 0;
     if (number == JIT_NONE || number == JIT_FULL || jit->blocks[number].tail == JIT_NONE)
@@ -89,7 +90,7 @@ static void slot_fill(const struct jit *jit, struct jit_slot *slot, u32 number,
     const struct code_page *tail_page = &jit->pages[source->tail_page];
     slot->tail_number = tail_page->number;
     slot->tail_home = tail_page->virtual_page << 12;
-    slot->tail_guard = (u16)jit_guard_index(tail_page->virtual_page);
+    slot->tail_guard = (u16)jit_guard_index(tail_page);
 }
 
 /* The block at cpu->rip, made if need be, into SLOT; JIT_NONE when the instruction must be
@@ -116,7 +117,8 @@ static u32 block_now(struct cpu *cpu)
     struct jit_own *own = cpu->jit_own;
     u64 rip = cpu->rip;
     struct jit_slot *slot = &own->slots[(rip ^ rip >> 12) % JIT_SLOTS];
-    u64 stamp = cpu->tlb.fetch_epoch[rip >> 63] << 8 | jit_mode(cpu);
+    unsigned half = cpu_code_half(cpu, rip);
+    u64 stamp = cpu->tlb.fetch_epoch[half] << 8 | jit_mode(cpu);
     if (slot->rip != rip || slot->stamp != stamp || slot->age != own->slot_age) {
         slot->age = 0;
         u32 number = block_at_rip(cpu, slot);
@@ -126,11 +128,11 @@ static u32 block_now(struct cpu *cpu)
         slot->stamp = stamp;
         slot->age = own->slot_age;
     }
-    if (rip >> 63 == 0 && cpu->privilege != PRIVILEGE_USER)
+    if (half == 0 && cpu->privilege != PRIVILEGE_USER)
         own->low_kernel_code = true;
     if (slot->relative) {
         cpu->jit_delta = rip - cpu->jit->blocks[slot->block].rip;
-        own->high_user_code |= rip >> 63;
+        own->high_user_code |= half;
     }
     jit_guard_set(cpu, slot->guard, slot->page_number, slot->relative ? cpu->jit_delta : 0);
     if (unlikely(slot->tail_number != 0))

@@ -51,9 +51,10 @@ void fetch_page_flushed(struct cpu *cpu, unsigned asid, gva_t gva)
 {
     struct cpu_tlb *tlb = &cpu->tlb;
     struct cpu_fetch_context *context = &tlb->fetch_contexts[asid % CPU_FETCH_CONTEXTS];
-    if (filter_has(tlb->fetch_filter[gva >> 63], gva >> 12))
-        fetch_epoch_next(cpu, gva >> 63);
-    if (gva >> 63)
+    unsigned half = cpu_code_half(cpu, gva);
+    if (filter_has(tlb->fetch_filter[half], gva >> 12))
+        fetch_epoch_next(cpu, half);
+    if (half)
         return;
     if (tlb->lower_global)
         fetch_forget(cpu);
@@ -63,7 +64,7 @@ void fetch_page_flushed(struct cpu *cpu, unsigned asid, gva_t gva)
 
 void fetch_note(struct cpu *cpu, gva_t gva, u64 walk)
 {
-    bool upper = gva >> 63, global = (walk & WALK_GLOBAL) != 0;
+    bool upper = cpu_code_half(cpu, gva), global = (walk & WALK_GLOBAL) != 0;
     filter_set(cpu->tlb.fetch_filter[upper], gva >> 12);
     cpu->tlb.upper_local |= upper && !global;
     cpu->tlb.lower_global |= !upper && global;

@@ -187,7 +187,7 @@ static void large_flush(struct cpu *cpu, gva_t gva, u64 flag, unsigned shift)
                 large_note(cpu, (u64)((s64)walk->tag >> 16) << 12, walk->gpa);
         }
     }
-    fetch_epoch_next(cpu, gva >> 63);
+    fetch_epoch_next(cpu, cpu_code_half(cpu, gva));
     fetch_forget(cpu);
 }
 
