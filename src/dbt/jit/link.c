@@ -160,13 +160,13 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     const struct code_page *page = &jit->pages[block->page];
     struct misses misses = {.count = 0};
     if (page->relative) { /* RIP is right if it is away from home as far as the mapping is */
-        emit_load(&out, RCX, STATE, jit_guard_delta_at(page->virtual_page));
+        emit_load(&out, RCX, STATE, jit_guard_delta_at(page));
         miss_on(&misses, jit_expect_rip_relative(&out, block->rip));
     } else {
         miss_on(&misses, jit_expect_rip(&out, block->rip));
     }
     /* T1 stays rcx: what misses here comes to the same stub. */
-    s32 guard = jit_guard_at(page->virtual_page);
+    s32 guard = jit_guard_at(page);
     miss_on(&misses, jit_expect_u32(&out, guard, page->number, live));
     /* No attention; and the mode: there may be another privilege, or a unit that was switched off,
      * at the same address. */
