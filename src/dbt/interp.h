@@ -15,11 +15,14 @@ struct insn_desc;
  * handler. COUNTS is one of the arrays of cpu->counters that count instructions by their form. */
 bool interp_single(struct cpu *cpu, u64 *counts);
 
-/* An instruction made ready to be run again and again without a look at its bytes: interp_ready_make
- * fills INTERP_READY_BYTES at PLACE, aligned to 8, which may be read by many vCPUs afterwards and
- * must not move. False for what must not be kept so: vector instructions. */
+/* An instruction made ready to be run again and again without a look at its bytes:
+ * interp_ready_make fills INTERP_READY_BYTES at PLACE, aligned to 8, which may be read by many
+ * vCPUs afterwards and must not move. False for what must not be kept so: vector instructions. */
 enum { INTERP_READY_BYTES = 320 };
-MUST_CHECK bool interp_ready_make(struct cpu *cpu, const struct insn *insn, void *place);
+/* INNER: whoever runs it goes on with the next instruction before he looks for interrupts, so that
+ * an interrupt shadow (MOV SS) may pass unnoticed. */
+MUST_CHECK bool interp_ready_make(struct cpu *cpu, const struct insn *insn, bool inner,
+                                  void *place);
 /* interp_single with the instruction at PLACE, which is what stands at cpu->rip. */
 bool interp_ready_run(struct cpu *cpu, const void *place);
 

@@ -50,7 +50,7 @@ void op_system(struct cpu *cpu, const struct op *op)
     cpu->rip = cpu->next_rip;
     cpu->counters.instructions += op->count;
     /* A lower task priority may let an interrupt through that was not deliverable before. */
-    if (op->full->insn.op == OP_MOV_TO_CR)
+    if (op->full->insn.op == OP_MOV_TO_CR && op->full->insn.reg == 8)
         cpu->irq_wanted = cpu->irq.pending != NULL;
     run_special_follow(cpu);
     flags_from_rflags(cpu);

@@ -331,7 +331,7 @@ void draft_cold_code(struct draft *draft)
         }
         emit_patch(cold->jump, out->at);
         if (cold->restore_flags)
-            repeat_restore_flags(out);
+            keep_restore(out);
         if (cold->restore_rcx)
             emit_load(out, RCX, STATE, STATE_AT(jit_spill));
         if (cold->kind == COLD_ACCESS)

@@ -51,7 +51,7 @@ struct flags_recipe {
 /* Code that is placed after the block's hot code. */
 struct cold {
     enum cold_kind kind;
-    bool restore_flags; /* repeat_restore_flags must come first */
+    bool restore_flags; /* keep_restore must come first */
     bool restore_rcx;   /* rcx is in the spill slot */
     u8 *jump;           /* the displacement of the branch that comes here; may be NULL for exits */
     u8 *resume;         /* slow: the end of the instruction */
@@ -196,8 +196,12 @@ void draft_string(struct draft *draft, const struct draft_insn *one);
 /* repeat.c: REP STOS and REP MOVS. */
 bool repeat_possible(const struct draft *draft, const struct insn *insn);
 void draft_repeat(struct draft *draft, const struct draft_insn *one);
-/* Restores the flags that it has saved before it came to a cold with restore_flags. */
-void repeat_restore_flags(struct emitter *out);
+/* keep.c: while ONE tests: T1 is lost by the first, T0 by the last. In between, CONDITION has ONE
+ * interpreted with the flags restored. */
+void keep_begin(struct draft *draft, const struct draft_insn *one);
+void keep_otherwise(struct draft *draft, const struct draft_insn *one, unsigned condition);
+void keep_end(struct draft *draft, const struct draft_insn *one);
+void keep_restore(struct emitter *out);
 
 /* ready.c: has ONE, which is no vector instruction, interpreted from its decoded form. */
 void draft_ready(struct draft *draft, const struct draft_insn *one);

@@ -26,6 +26,7 @@ static bool ends_block(const struct draft *draft, const struct insn *insn)
     case OP_SWAPGS:
     case OP_CLI:
     case OP_STI:
+    case OP_MOV_SEG:
     case OP_POPF:
     case OP_WRMSR:
     case OP_INVLPG:

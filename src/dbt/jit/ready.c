@@ -37,7 +37,8 @@ void draft_cold_ready(struct draft *draft, const struct cold *cold)
         return;
     }
     ready->meta = insn_meta(draft, one);
-    if (!interp_ready_make(draft->cpu, &one->insn, ready->place)) {
+    bool inner = cold->number + 1 < draft->insn_count;
+    if (!interp_ready_make(draft->cpu, &one->insn, inner, ready->place)) {
         draft->failed = true;
         return;
     }

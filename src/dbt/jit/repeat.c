@@ -10,7 +10,7 @@
  */
 #include "dbt/jit/draft_priv.h"
 
-enum { RAX = 0, RCX = 1, RSI = 6, RDI = 7, PAGE_BYTES = 4096, ENTRY_SHIFT = 5 };
+enum { RCX = 1, RSI = 6, RDI = 7, PAGE_BYTES = 4096, ENTRY_SHIFT = 5 };
 _Static_assert(sizeof(struct cpu_tlb_entry) == 1 << ENTRY_SHIFT, "the index is made by one shift");
 
 bool repeat_possible(const struct draft *draft, const struct insn *insn)
@@ -23,14 +23,6 @@ bool repeat_possible(const struct draft *draft, const struct insn *insn)
 static u8 element_shift(const struct insn *insn)
 {
     return (u8)__builtin_ctz(insn_operand_bytes(insn, 0));
-}
-
-static void otherwise(struct draft *draft, const struct draft_insn *one, unsigned condition)
-{
-    unsigned before = draft->cold_count;
-    draft_otherwise_interpret(draft, one, emit_jcc(&draft->out, condition, NULL));
-    if (draft->cold_count > before)
-        draft->colds[before].restore_flags = one->live_before != 0;
 }
 
 /* Leaves the host address after the last byte that is reached from GPR in T0; T1 is lost. */
@@ -50,10 +42,10 @@ static void host_end(struct draft *draft, const struct draft_insn *one, unsigned
     emit_alu_imm(out, ALU_AND, false, T1, (CPU_TLB_ENTRIES - 1) << ENTRY_SHIFT);
     emit_alu_mem(out, ALU_SUB, T0, &tag);
     emit_alu_imm(out, ALU_CMP, true, T0, PAGE_BYTES - 1);
-    otherwise(draft, one, COND_A);
+    keep_otherwise(draft, one, COND_A);
     emit_lea(out, true, T0, &end);
     emit_alu_imm(out, ALU_CMP, true, T0, PAGE_BYTES);
-    otherwise(draft, one, COND_A);
+    keep_otherwise(draft, one, COND_A);
     emit_op_mem(out, 0x8b, true, T1, &host);
     emit_lea(out, true, T0, &sum);
 }
@@ -100,16 +92,12 @@ void draft_repeat(struct draft *draft, const struct draft_insn *one)
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     struct host_mem rflags = host_mem_base(STATE, STATE_AT(rflags));
-    if (one->live_before) {
-        emit_pushf(out);
-        emit_pop(out, T1);
-        emit_store(out, T1, STATE, STATE_AT(jit_target));
-    }
+    keep_begin(draft, one);
     emit_op_mem(out, 0xf7, false, 0, &rflags); /* test */
     emit_u32(out, X86_DF);
-    otherwise(draft, one, COND_NE);
+    keep_otherwise(draft, one, COND_NE);
     emit_alu_imm(out, ALU_CMP, true, RCX, PAGE_BYTES);
-    otherwise(draft, one, COND_A);
+    keep_otherwise(draft, one, COND_A);
     if (insn->op == OP_MOVS) {
         host_end(draft, one, RSI, false);
         emit_store(out, T0, STATE, STATE_AT(jit_spill));
@@ -118,14 +106,5 @@ void draft_repeat(struct draft *draft, const struct draft_insn *one)
     emit_mov(out, T1, RCX);
     emit_op_reg(out, 0xf7, true, 3, T1); /* neg */
     run(draft, insn);
-    if (one->live_before)
-        repeat_restore_flags(out);
-}
-
-void repeat_restore_flags(struct emitter *out)
-{
-    emit_store(out, RAX, STATE, STATE_AT(jit_spill));
-    emit_load32(out, RAX, STATE, STATE_AT(jit_target));
-    emit_set_flags(out, T0);
-    emit_load(out, RAX, STATE, STATE_AT(jit_spill));
+    keep_end(draft, one);
 }

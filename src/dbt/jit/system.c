@@ -22,11 +22,6 @@ static bool in_kernel(const struct draft *draft)
     return draft->privilege != PRIVILEGE_USER;
 }
 
-static bool is_whole_register(const struct insn *insn)
-{
-    return !insn->has_memory && insn->operand_bytes >= 4;
-}
-
 bool system_possible(const struct draft *draft, const struct insn *insn)
 {
     switch (insn->op) {
@@ -36,7 +31,7 @@ bool system_possible(const struct draft *draft, const struct insn *insn)
     case OP_MOV_FROM_CR:
         return in_kernel(draft) && insn->reg < 5 && insn->reg != 1;
     case OP_MOV_FROM_SEG:
-        return is_whole_register(insn) && insn->reg < X86_SEGMENT_COUNT;
+        return !insn->has_memory && insn->reg < X86_SEGMENT_COUNT;
     case OP_SWAPGS:
         return in_kernel(draft) && draft->code_bytes == 8;
     case OP_RDFSBASE:
@@ -150,10 +145,20 @@ static void do_mov_from_cr(struct draft *draft, const struct draft_insn *one)
 
 static void do_mov_from_seg(struct draft *draft, const struct draft_insn *one)
 {
+    struct emitter *out = &draft->out;
     struct host_mem selector = host_mem_base(
         STATE, segment_at(one->insn.reg, offsetof(struct x86_seg, selector)));
-    emit_op_mem(&draft->out, 0x0fb7, false, T0, &selector); /* movzx */
-    set_gpr(draft, one->insn.rm, T0);
+    struct host_mem slot = host_mem_base(STATE, slot_at(one->insn.rm));
+    emit_op_mem(out, 0x0fb7, false, T0, &selector); /* movzx */
+    if (one->insn.operand_bytes > 2) {
+        set_gpr(draft, one->insn.rm, T0);
+        return;
+    }
+    emit_u8(out, 0x66); /* the rest of the register stays */
+    if (in_slot(one->insn.rm))
+        emit_op_mem(out, 0x89, false, T0, &slot);
+    else
+        emit_op_reg(out, 0x8b, false, host_gpr(one->insn.rm), T0);
 }
 
 /* Flag-free, as reading the time is. */
@@ -163,13 +168,11 @@ static void do_rdtsc(struct draft *draft, const struct draft_insn *one)
     struct host_mem whole = {RAX, RDX, 0, 0}, sum = {RAX, T0, 0, 0};
     struct host_mem cr4 = host_mem_base(STATE, STATE_AT(cr4));
     if (!in_kernel(draft)) {
-        if (one->live_before) {
-            draft_interpret(draft, one);
-            return;
-        }
+        keep_begin(draft, one);
         emit_op_mem(out, 0xf7, false, 0, &cr4); /* test */
         emit_u32(out, X86_CR4_TSD);
-        draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+        keep_otherwise(draft, one, COND_NE);
+        keep_end(draft, one);
     }
     emit_bytes(out, (const u8[]){0x0f, 0x31}, 2);
     emit_rorx(out, RDX, RDX, 32);
@@ -193,15 +196,13 @@ static void do_base(struct draft *draft, const struct draft_insn *one)
     bool wide = insn->operand_bytes == 8;
     s32 base = segment_at(gs ? X86_GS : X86_FS, offsetof(struct x86_seg, base));
     struct host_mem cr4 = host_mem_base(STATE, STATE_AT(cr4));
-    if (one->live_before) {
-        draft_interpret(draft, one);
-        return;
-    }
-    emit_op_mem(out, 0xf7, false, 0, &cr4);
+    keep_begin(draft, one);
+    emit_op_mem(out, 0xf7, false, 0, &cr4); /* test */
     emit_u32(out, X86_CR4_FSGSBASE);
-    draft_otherwise_interpret(draft, one, emit_jcc(out, COND_E, NULL));
+    keep_otherwise(draft, one, COND_E);
     if (!write) {
         struct host_mem mem = host_mem_base(STATE, base);
+        keep_end(draft, one);
         emit_op_mem(out, 0x8b, wide, T0, &mem);
         set_gpr(draft, insn->rm, T0);
         return;
@@ -213,9 +214,10 @@ static void do_base(struct draft *draft, const struct draft_insn *one)
         emit_shift_imm(out, SHIFT_SHL, T0, 16);
         emit_shift_imm(out, SHIFT_SAR, T0, 16);
         emit_cmp_reg(out, T0, T1);
-        draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
+        keep_otherwise(draft, one, COND_NE);
     }
     emit_store(out, T1, STATE, base);
+    keep_end(draft, one);
 }
 
 /* T1 = the image that PUSHF pushes, with T0 kept; flags are lost. */
