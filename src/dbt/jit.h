@@ -54,6 +54,11 @@ bool jit_usable(const struct cpu *cpu);
  * then it returns true. Leaves through cpu_raise and cpu_exit as handlers do. */
 bool jit_run(struct cpu *cpu);
 
+/* For tests: whether arithmetic flags are right at each instruction, from now on. Else those are
+ * not that the code which follows overwrites, were it to be reached: an exception that strikes
+ * before shows other ones than a processor would. It costs up to twice the time. */
+void jit_exact_flags(struct cpu *cpu, bool exact);
+
 /* For tests: whether every block is to be made as one that runs often, from now on. */
 void jit_heat(struct cpu *cpu, bool all);
 

@@ -2,13 +2,14 @@
  * tests/cpu/oracle.c - the CPU oracle's program.
  *
  * usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] [--case N] [--coverage]
- *        [--translate] [--seconds N]
+ *        [--translate] [--exact] [--seconds N]
  *
  * Makes ROUNDS cases of every descriptor of the decoder's table and SEQUENCES cases of several
  * instructions, runs each on the processor and in the interpreter, and compares. Prints the number
  * of cases, how many opcodes ran to their end at least once, and each kind of difference with its
- * first case; --case N repeats one and shows all its state; --seconds N goes on with further seeds
- * until N seconds have passed. Exits 1 if anything differs.
+ * first case; --translate runs the guest translated, --exact so that all flags are right at faults;
+ * --case N repeats one and shows all its state; --seconds N goes on with further seeds until N
+ * seconds have passed. Exits 1 if anything differs.
  *
  * Case numbers: descriptor * 2^32 + round; sequences have 2^63 set.
  */
@@ -29,7 +30,8 @@ static struct {
     unsigned long rounds, sequences, seconds;
     const char *only;
     u64 one;
-    bool has_one, coverage, translate;
+    bool has_one, coverage;
+    struct oracle_engine engine;
 } options = {.seed = 1, .rounds = 100, .sequences = 20000};
 
 static u64 batch_index[ORACLE_BATCH];
@@ -186,7 +188,9 @@ static bool parse(int argc, char **argv)
         if (strcmp(argv[i], "--coverage") == 0)
             options.coverage = true;
         else if (strcmp(argv[i], "--translate") == 0)
-            options.translate = true;
+            options.engine.translate = true;
+        else if (strcmp(argv[i], "--exact") == 0)
+            options.engine.translate = options.engine.exact = true;
         else if (has_value && strcmp(argv[i], "--seed") == 0)
             options.seed = strtoull(argv[++i], NULL, 0);
         else if (has_value && strcmp(argv[i], "--rounds") == 0)
@@ -224,7 +228,7 @@ int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
         fprintf(stderr, "usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] "
-                        "[--case N] [--coverage] [--translate] [--seconds N]\n");
+                        "[--case N] [--coverage] [--translate] [--exact] [--seconds N]\n");
         return 2;
     }
     stay_on_this_cpu();
@@ -232,7 +236,7 @@ int main(int argc, char **argv)
     clean_runs = calloc(insn_desc_count, sizeof(*clean_runs));
     oracle_make_images(options.seed);
     if (runs == NULL || clean_runs == NULL || !oracle_native_start() ||
-        !oracle_guest_start(options.translate)) {
+        !oracle_guest_start(&options.engine)) {
         printf("skipped: this host cannot run the oracle\n");
         return 77;
     }

@@ -114,10 +114,14 @@ unsigned oracle_native_run(unsigned count);
 /* ---- guest.c: the interpreter
  * --------------------------------------------------------------------- */
 
-/* TRANSLATE: with the translator, which leaves to the interpreter what it does not translate. */
-bool oracle_guest_start(bool translate);
-/* Whether the guest is translated: then flags that nothing reads any more may differ at a fault. */
-extern bool oracle_translated;
+/* TRANSLATE: with the translator, which leaves to the interpreter what it does not translate. HOT:
+ * as it translates what runs often. EXACT: with all flags right at a fault. */
+struct oracle_engine {
+    bool translate, exact;
+};
+bool oracle_guest_start(const struct oracle_engine *engine);
+/* How the guest runs: translated and not exact, flags that nothing reads may differ at a fault. */
+extern struct oracle_engine oracle_engine;
 void oracle_guest_stop(void);
 /* False when the guest did not come to an exception (a hang, or a failure of the engine). */
 bool oracle_guest_run(const struct oracle_case *c, struct oracle_outcome *ret_outcome);

@@ -174,11 +174,11 @@ bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *
         return true;
     /* The translator does not compute flags that the code after overwrites, were it to get there.
      */
-    if (oracle_translated && field == FIELD_FLAGS && guest->vector != X86_BP &&
-        native->vector == guest->vector)
+    if (oracle_engine.translate && !oracle_engine.exact && field == FIELD_FLAGS &&
+        guest->vector != X86_BP && native->vector == guest->vector)
         return ((native->after.rflags ^ guest->after.rflags) & ~(u64)X86_ARITH_FLAGS) == 0;
     /* Translated code learns at the target of an indirect branch that there can be no code. */
-    if (oracle_translated && native->vector == X86_GP && guest->vector == X86_GP &&
+    if (oracle_engine.translate && native->vector == X86_GP && guest->vector == X86_GP &&
         !is_canonical(guest->after.rip) && is_indirect_branch(c, native->after.rip))
         return field == FIELD_RIP || field == FIELD_GPR || field == FIELD_MEMORY;
     /* The processor has MXCSR.MM, the guest has not. */

@@ -45,7 +45,7 @@ static u8 *ram;
 static unsigned tables_used;
 static struct x86_state base_state;
 static struct translator translator;
-bool oracle_translated;
+struct oracle_engine oracle_engine;
 
 static u8 *page(unsigned number)
 {
@@ -162,7 +162,7 @@ static void make_base_state(void)
 /* Code memory for the translator: small, so that it is also full at times. */
 enum { TRANSLATED_BYTES = 4 << 20 };
 
-bool oracle_guest_start(bool translate)
+bool oracle_guest_start(const struct oracle_engine *engine)
 {
     static struct cpuid_entry host[CPUID_HOST_MAX];
     struct cpuid_config config = {.host = host, .system_emulated = true, .cpu_count = 1};
@@ -193,13 +193,18 @@ bool oracle_guest_start(bool translate)
         fprintf(stderr, "oracle: the interpreter does not start: %s\n", err.text);
         return false;
     }
-    oracle_translated = translate;
-    return !translate || translator_init(&translator, cpu, TRANSLATED_BYTES) == 0;
+    oracle_engine = *engine;
+    if (!engine->translate)
+        return true;
+    if (translator_init(&translator, cpu, TRANSLATED_BYTES) != 0)
+        return false;
+    jit_exact_flags(cpu, engine->exact);
+    return true;
 }
 
 void oracle_guest_stop(void)
 {
-    if (oracle_translated)
+    if (oracle_engine.translate)
         translator_fini(&translator, cpu);
     trap_thread_end();
     cpu_fini(cpu);
@@ -299,7 +304,7 @@ bool oracle_guest_run(const struct oracle_case *c, struct oracle_outcome *ret_ou
     cpu->exit = (struct vm_exit){0};
     /* Both forms of blocks, in turn. */
     static unsigned turn;
-    if (oracle_translated)
+    if (oracle_engine.translate)
         jit_heat(cpu, turn++ / 16 % 2);
     cpu_run(cpu);
     if (cpu->exit.kind != EXIT_HLT)

@@ -131,7 +131,7 @@ static u32 look(struct draft *draft, s64 at, unsigned left)
 u32 draft_live_flags_at(struct draft *draft, u64 rip)
 {
     s64 at = (s64)(rip - draft->rip) + draft->start;
-    return look(draft, at, LOOK_AHEAD);
+    return draft->jit->exact_flags ? FLAGS : look(draft, at, LOOK_AHEAD);
 }
 
 static void find_live_flags(struct draft *draft)
@@ -150,8 +150,15 @@ static void find_live_flags(struct draft *draft)
         else if ((insn->desc->attr & ATTR_BRANCH) || insn->op == OP_CALL_IND)
             live = FLAGS;
         live = ((live & ~killed_flags(insn)) | insn->desc->flags_read) & FLAGS;
+        if (unlikely(draft->jit->exact_flags))
+            live = FLAGS;
         one->live_before = live;
     }
+}
+
+void jit_exact_flags(struct cpu *cpu, bool exact)
+{
+    cpu->jit->exact_flags = exact;
 }
 
 void draft_decode(struct draft *draft)
