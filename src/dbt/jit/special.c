@@ -1,5 +1,6 @@
 /*
- * dbt/jit/special.c - instructions whose translation is another one: LEA, the stack, absolute MOV.
+ * dbt/jit/special.c - instructions whose translation is another one: LEA, the stack, absolute MOV,
+ * MULX.
  */
 #include "dbt/jit/draft_priv.h"
 
@@ -24,6 +25,8 @@ bool special_possible(const struct draft *draft, const struct insn *insn)
         return insn->operand_bytes == insn->code_bytes && is_register_or_imm(insn);
     case OP_LEAVE:
         return insn->operand_bytes == insn->code_bytes;
+    case OP_MULX:
+        return true;
     case OP_MOV: /* moffs */
         return insn->desc->operand[0].kind == OPERAND_O || insn->desc->operand[1].kind == OPERAND_O;
     default:
@@ -150,6 +153,26 @@ static void do_moffs(struct draft *draft, const struct draft_insn *one)
     emit_op_mem(out, (store ? 0x88u : 0x8au) | (bytes > 1), bytes == 8, X86_RAX, &mem);
 }
 
+/* MULX by way of the scratch registers: any of its three registers may be in a slot. */
+static void do_mulx(struct draft *draft, const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    struct emitter *out = &draft->out;
+    unsigned high = insn->reg, low = insn_vvvv(insn), bytes = insn_operand_bytes(insn, 0);
+    struct encoding encoding = {.reg = T0, .vvvv = T1, .rm = T1};
+    if (insn->has_memory) {
+        struct access access = {ea_of(insn), bytes, false, one->live_before != 0, NULL};
+        struct host_mem mem;
+        draft_access(draft, one, &access, &mem);
+        emit_op_mem(out, 0x8b, bytes == 8, T1, &mem);
+    } else {
+        encoding.rm = (u8)draft_read_gpr(draft, insn->rm, T1);
+    }
+    (void)encode_insn(out, one->bytes, insn, &encoding); /* fails for high byte registers only */
+    write_gpr(draft, low, T1);
+    write_gpr(draft, high, T0); /* the high half stays where both are one register */
+}
+
 void draft_special(struct draft *draft, const struct draft_insn *one)
 {
     switch (one->insn.op) {
@@ -164,6 +187,9 @@ void draft_special(struct draft *draft, const struct draft_insn *one)
         break;
     case OP_LEAVE:
         do_leave(draft, one);
+        break;
+    case OP_MULX:
+        do_mulx(draft, one);
         break;
     default:
         do_moffs(draft, one);
