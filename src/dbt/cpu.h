@@ -197,7 +197,8 @@ struct cpu {
     u64 gpr[X86_GPR_COUNT + 2];
     u64 rip;      /* of the instruction in progress until it retires */
     u64 next_rip; /* where it continues when it retires: the next instruction, or a jump's target */
-    u8 padding[7];
+    u16 jit_flags; /* jit/: arithmetic flags that were put away, as AX after LAHF and SETO AL */
+    u8 padding[5];
     /* OF lives here while blocks run; in rflags, bit 11 is then stale. In plain handlers, in
      * simd_*, and outside the run loop rflags is a full image. Both lie side by side so that one
      * 16-bit store of AX after LAHF and SETO AL writes all arithmetic flags. */

@@ -54,6 +54,7 @@ static void exit_branch(struct draft *draft, u64 rip, bool is_call)
     struct emitter *out = &draft->out;
     u8 *poll = NULL;
     u32 number = exit_new(draft, rip);
+    draft_flags_back(draft);
     if (rip <= draft->rip)
         poll = jit_expect_u32(out, STATE_AT(attention), 0, draft_live_flags_at(draft, rip) != 0);
     if (is_call)
@@ -171,8 +172,8 @@ static void read_target(struct draft *draft, const struct draft_insn *one)
     if (insn->has_memory) {
         struct flags_recipe recipe;
         bool again = flags_recipe(draft, one, &recipe);
-        struct access access = {ea_of(insn), draft->code_bytes, false, !again,
-                                again ? &recipe : NULL};
+        struct access access = {ea_of(insn), draft->code_bytes, false,
+                                !again && one->live_before != 0, again ? &recipe : NULL};
         struct host_mem mem;
         draft_access(draft, one, &access, &mem);
         emit_op_mem(out, 0x8b, draft->code_bytes == 8, T0, &mem);
@@ -194,6 +195,7 @@ static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
     emit_store(out, T0, STATE, STATE_AT(jit_target));
     push_return_address(draft, one);
     emit_load(out, T0, STATE, STATE_AT(jit_target));
+    draft_flags_back(draft);
     push_delta(draft);
     jit_emit_indirect(out, true);
     return_site(draft, one);
@@ -205,8 +207,8 @@ static void do_ret(struct draft *draft, const struct draft_insn *one)
     bool wide = draft->code_bytes == 8;
     struct flags_recipe recipe;
     bool again = flags_recipe(draft, one, &recipe);
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, !again,
-                            again ? &recipe : NULL};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false,
+                            !again && one->live_before != 0, again ? &recipe : NULL};
     struct host_mem mem;
     s32 more = one->insn.imm_offset < one->insn.length ? (s32)one->insn.imm : 0;
     struct host_mem above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes + more);
@@ -215,6 +217,7 @@ static void do_ret(struct draft *draft, const struct draft_insn *one)
     emit_lea(out, wide, GUEST_RSP, &above);
     if (again)
         flags_make(draft, &recipe, (s32)draft->code_bytes + more);
+    draft_flags_back(draft);
     emit_mov(out, T1, RCX); /* as return sites want it */
     emit_ret(out);
 }
@@ -258,6 +261,7 @@ void draft_control(struct draft *draft, const struct draft_insn *one)
         break;
     case OP_JMP_IND:
         read_target(draft, one);
+        draft_flags_back(draft);
         jit_emit_indirect(&draft->out, false);
         break;
     default:

@@ -23,6 +23,7 @@ struct draft_insn {
     u16 offset; /* from the block's first byte */
     u8 bytes[INSN_MAX_BYTES];
     u8 how;          /* enum insn_how */
+    bool flags_away; /* the guest's flags are not in the host's while it is done (away.c) */
     u8 *code;        /* where its hot code begins */
     u32 live_before; /* arithmetic flags that it or what follows reads */
 };
@@ -91,7 +92,8 @@ struct draft {
     bool hot; /* lines are used for all registers */
     struct draft_line lines[DRAFT_LINES];
     unsigned line_count;
-    bool ended; /* the last instruction leaves the block in all cases */
+    bool flags_away; /* as of the instruction being translated */
+    bool ended;      /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;
     u8 *cold_start;
@@ -215,6 +217,12 @@ void draft_exit_to(struct draft *draft, u64 rip);
 void draft_interpret(struct draft *draft, const struct draft_insn *one);
 void draft_cold_code(struct draft *draft);
 
+/* away.c: called before ONE is translated: puts flags away, or takes them back, as it needs. Where
+ * they are away, live_before is cleared: the instruction may change the host's. */
+void draft_flags_before(struct draft *draft, struct draft_insn *one);
+/* Takes them back if they are away; T1 is lost. */
+void draft_flags_back(struct draft *draft);
+
 /* straddle.c: goes on only while the next page is TAIL_PAGE. */
 void draft_expect_tail(struct draft *draft, u32 tail_page);
 
@@ -246,7 +254,8 @@ static inline u64 insn_next_rip(const struct draft *draft, const struct draft_in
 static inline u32 insn_meta(const struct draft *draft, const struct draft_insn *one)
 {
     bool leave = (one->insn.desc->attr & ATTR_BRANCH) != 0;
-    return jit_meta(draft->number, one->offset | (leave ? META_LEAVE : 0));
+    return jit_meta(draft->number, one->offset | (leave ? META_LEAVE : 0)) |
+           (one->flags_away ? META_FLAGS : 0);
 }
 struct cold *draft_cold(struct draft *draft, enum cold_kind kind);
 

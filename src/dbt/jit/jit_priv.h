@@ -68,8 +68,10 @@ enum jit_answer { ANSWER_CONTINUE, ANSWER_LEAVE };
 
 /* A guest instruction, as stubs are told: block number, and offset from the block's first byte.
  * META_LEAVE: nothing of the translation follows it. META_MISSED: it has a translation, but its
- * memory access missed. */
-enum { META_OFFSET_BITS = 12, META_LEAVE = 0x800, META_OFFSET = 0x7ff, META_MISSED = 1 << 30 };
+ * memory access missed. META_FLAGS: the guest's flags are in cpu->jit_flags. */
+enum { META_OFFSET_BITS = 12, META_LEAVE = 0x800, META_OFFSET = 0x7ff };
+#define META_MISSED (1u << 30)
+#define META_FLAGS (1u << 31)
 _Static_assert(JIT_BLOCK_INSNS *INSN_MAX_BYTES <= META_OFFSET, "an offset fits");
 
 static inline u32 jit_meta(u32 block, u32 offset)
@@ -79,7 +81,7 @@ static inline u32 jit_meta(u32 block, u32 offset)
 
 static inline u32 jit_meta_block(u32 meta)
 {
-    return (meta & ~(u32)META_MISSED) >> META_OFFSET_BITS;
+    return (meta & ~(META_MISSED | META_FLAGS)) >> META_OFFSET_BITS;
 }
 
 /* One way out of a block to a guest address known when translating. */
@@ -409,6 +411,9 @@ bool jit_has_room(const struct jit *jit, unsigned region);
  * emptied first: with all other vCPUs paused, so the caller must not hold the lock, nor block
  * numbers or exits from before. */
 void jit_next_region(struct cpu *cpu, unsigned full);
+
+/* away.c: makes RFLAGS right where META says that it is not. */
+void jit_flags_meet(struct cpu *cpu, u32 meta);
 
 /* guard.c: the mapping of the code_page with NUMBER, whose guard is at INDEX, was seen to hold,
  * with DELTA. */

@@ -297,6 +297,7 @@ u64 jit_interpret_ready(struct cpu *cpu, u32 meta, const void *ready)
     own->stacks_reset = false;
     own->counters.interpreted++;
     cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
+    jit_flags_meet(cpu, meta);
     if (unlikely(own->lockstep))
         lockstep_meet(cpu, true);
     u64 *counts = meta & META_MISSED ? cpu->counters.insns_missed : cpu->counters.insns_interpreted;

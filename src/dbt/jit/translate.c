@@ -55,6 +55,7 @@ static void translate_all(struct draft *draft)
     }
     for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++) {
         draft->insns[i].code = draft->out.at;
+        draft_flags_before(draft, &draft->insns[i]);
         translate_one(draft, &draft->insns[i]);
     }
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
@@ -97,7 +98,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->hot = jit->make_hot || jit->all_hot;
     draft->insn_count = draft->cold_count = draft->line_count = 0;
     draft->out = (struct emitter){0};
-    draft->ended = draft->failed = false;
+    draft->ended = draft->failed = draft->flags_away = false;
 }
 
 static void count(const struct draft *draft, u32 code)
@@ -137,6 +138,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     struct draft *draft = jit->draft;
     draft_begin(draft, cpu, source);
     draft_decode(draft);
+    bool live = has_live_flags(draft);
     struct jit_region *region = jit_filling(jit);
     u32 exits_before = region->exits.next, traps_before = region->traps.next;
     u32 code = (u32)align_up(region->code.next, 16);
@@ -160,7 +162,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
         .hot = draft->hot,
         .first_exit = exits_before,
         .exit_count = (u8)(region->exits.next - exits_before),
-        .has_live_flags = has_live_flags(draft)};
+        .has_live_flags = live};
     region->blocks.next++;
     region->code.next = jit_offset(jit, draft->out.at);
     count(draft, code);
