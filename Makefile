@@ -9,7 +9,7 @@ help:
 	@echo 'make bench   measured figures beside QEMU TCG and native, from one run'
 	@echo 'make fuzz    the long runs of the CPU oracle and the fuzzers (FUZZ_SECONDS=600)'
 	@echo 'make guests  the long runs of foreign systems'
-	@echo 'make soak    boots in a loop'
+	@echo 'make soak    boots and resets in a loop; long runs of code that changes'
 
 build:
 	@tools/setup build
@@ -53,6 +53,7 @@ soak:
 	@tools/setup test
 	@$(MAKE) --no-print-directory build
 	@tests/system/soak
+	@ATOLL_TEST_ROUNDS=2000 tests/system/selfmod_test.py
 
 clean:
 	rm -rf build build-asan

@@ -2,7 +2,8 @@
 """Code that changes under the translator: the program selfmod and a kernel that patches itself, in guests
 with 1 and 2 vCPUs.
 
-Usage: selfmod_test.py [TEST...]. ATOLL_TEST_ROUNDS (200) says how often each kind of change is made.
+Usage: selfmod_test.py [TEST...]. ATOLL_TEST_ROUNDS (200) says how often each kind of change is made;
+`make soak` asks for more.
 """
 import os
 import pathlib
