@@ -28,6 +28,7 @@
 #include "core/mem.h"
 #include "dbt/cpu.h"
 #include "dbt/jit.h"
+#include "dbt/jit/test_system.h"
 #include "host/cpu.h"
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
@@ -148,6 +149,8 @@ static void state_random(struct x86_state *state)
                                     : DATA + 512 + below(0x180) * (kind == 2 ? 1 : 8);
     }
     state->gpr[X86_RSP] = DATA + 0x1000 + below(16) * 8;
+    if (code_bytes == 8)
+        test_system_state(state, random_u64, CODE + 4096 - 256);
     for (unsigned i = 0; i < 8 && code_bytes == 4; i++) /* what 64-bit code left there */
         state->gpr[i] |= below(3) ? 0 : random_u64() << 32;
     for (unsigned i = 0; i < 16; i++) /* XMM registers; x87 and MXCSR stay as after FNINIT */
@@ -159,6 +162,8 @@ static void state_random(struct x86_state *state)
 
 static bool usable_desc(const struct insn_desc *desc)
 {
+    if (test_system_desc(desc, code_bytes))
+        return true;
     u32 other_size = code_bytes == 8 ? ATTR_NO64 : ATTR_ONLY64;
     if (desc->attr & (ATTR_PRIVILEGED | ATTR_IOPL | other_size))
         return false;
@@ -393,9 +398,9 @@ static bool same(const struct x86_state *a, const struct x86_state *b, const u8 
     /* Flags may be lost on the way into a page that was another one before (jit/ link.c). */
     bool remapped = a->rip / ALIAS_BYTES & 1;
     u64 flags = halted(a) && !remapped ? ~0ull : ~(u64)X86_ARITH_FLAGS;
-    return memcmp(a->gpr, b->gpr, sizeof(a->gpr)) == 0 && a->rip == b->rip &&
-           ((a->rflags ^ b->rflags) & flags) == 0 && a->cr2 == b->cr2 &&
-           a->activity == b->activity && memcmp(a->xsave + 24, b->xsave + 24, 4) == 0 &&
+    return test_system_same(a, b) && a->rip == b->rip && ((a->rflags ^ b->rflags) & flags) == 0 &&
+           a->cr2 == b->cr2 && a->activity == b->activity &&
+           memcmp(a->xsave + 24, b->xsave + 24, 4) == 0 &&
            memcmp(a->xsave + 160, b->xsave + 160, 256) == 0 &&
            memcmp(a->xsave + 576, b->xsave + 576, 256) == 0 &&
            memcmp(ram_a, ram + CODE, DATA + DATA_BYTES - CODE) == 0;
