@@ -148,21 +148,21 @@ static bool is_canonical(u64 address)
     return (u64)((s64)(address << 16) >> 16) == address;
 }
 
-/* Whether the case's instruction at RIP is a branch to an address in a register or in memory. */
-static bool is_indirect_branch(const struct oracle_case *c, u64 rip)
+/* The descriptor of the instruction at RIP, which ended the case. */
+static const struct insn_desc *desc_at(const struct oracle_case *c, u64 rip)
 {
     u64 at = rip - c->before.rip;
     struct insn insn;
-    return at < c->code_count &&
-           decode(c->code + at, (unsigned)(c->code_count - at), c->code_bytes, &insn) ==
-               DECODE_OK &&
-           (insn.op == OP_JMP_IND || insn.op == OP_CALL_IND || insn.op == OP_RET);
+    if (c->insn_count > 1 && at < c->code_count &&
+        decode(c->code + at, (unsigned)(c->code_count - at), c->code_bytes, &insn) == DECODE_OK)
+        return insn.desc;
+    return c->desc[c->insn_count - 1];
 }
 
 bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *native,
                       const struct oracle_outcome *guest, enum oracle_field field)
 {
-    const struct insn_desc *desc = c->desc[c->insn_count - 1];
+    const struct insn_desc *desc = desc_at(c, native->after.rip);
 
     /* SSE4A, MONITORX, CLZERO and others that the host has and guests have not. */
     if (c->desc[0] == &insn_descs[0] && guest->vector == X86_UD && native->vector != X86_UD)
@@ -175,17 +175,18 @@ bool oracle_tolerated(const struct oracle_case *c, const struct oracle_outcome *
     /* The translator does not compute flags that the code after overwrites, were it to get there.
      */
     if (oracle_engine.translate && !oracle_engine.exact && field == FIELD_FLAGS &&
-        guest->vector != X86_BP && native->vector == guest->vector)
+        guest->vector != X86_BP &&
+        (native->vector == guest->vector || is_order_free(c, desc, native, guest)))
         return ((native->after.rflags ^ guest->after.rflags) & ~(u64)X86_ARITH_FLAGS) == 0;
     /* Translated code learns at the target of an indirect branch that there can be no code. */
     if (oracle_engine.translate && native->vector == X86_GP && guest->vector == X86_GP &&
-        !is_canonical(guest->after.rip) && is_indirect_branch(c, native->after.rip))
+        !is_canonical(guest->after.rip) &&
+        (desc->op == OP_JMP_IND || desc->op == OP_CALL_IND || desc->op == OP_RET))
         return field == FIELD_RIP || field == FIELD_GPR || field == FIELD_MEMORY;
     /* The processor has MXCSR.MM, the guest has not. */
     if ((load_le32(native->after.xsave + 24) & 0x20000) && desc->op == OP_LDMXCSR)
         return true;
-    if (c->insn_count == 1 && (field == FIELD_VECTOR || field == FIELD_ERROR) &&
-        is_order_free(c, desc, native, guest) &&
+    if ((field == FIELD_VECTOR || field == FIELD_ERROR) && is_order_free(c, desc, native, guest) &&
         (field == FIELD_VECTOR || has_steps((enum x86_op)desc->op)))
         return true;
     if (c->insn_count != 1 || !has_steps((enum x86_op)desc->op) || native->vector == X86_BP ||

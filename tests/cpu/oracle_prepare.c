@@ -38,6 +38,9 @@ static void prepare_strings(struct oracle_case *c, const struct insn *insn)
     c->before.gpr[X86_RDI] = oracle_target(bytes, false);
     if (oracle_chance(20))
         c->before.gpr[X86_RDI] = c->before.gpr[X86_RSI] + (oracle_random() & 31) - 16;
+    /* Not over the instruction itself: how soon a repeated one notices is the processor's. */
+    if (c->before.gpr[X86_RDI] - ORACLE_CODE + ORACLE_PAGE < 3 * ORACLE_PAGE)
+        c->before.gpr[X86_RDI] += ORACLE_DATA - ORACLE_CODE;
     if (oracle_chance(80))
         c->before.gpr[X86_RCX] = oracle_random() % 40;
     c->before.gpr[X86_RSI] -= oracle_segment_base(c, insn->segment);

@@ -40,6 +40,9 @@ static bool fits(const struct sequence *s, const struct insn *insn)
     if (insn->op == OP_MOV_SEG || insn->op == OP_POP_SEG ||
         (insn->op >= OP_LES && insn->op <= OP_VERW))
         return false; /* selectors of the host's own, for instance its CPU number's */
+    if (s->keeps_stack && insn->has_memory && insn->base == X86_RSP &&
+        (insn_memory_access(insn) & ACCESS_W))
+        return false; /* a changed return address may lead anywhere */
     insn_gprs(insn, &read, &written);
     if ((written & 1u << X86_RSP) && !stack)
         return false;

@@ -117,7 +117,10 @@ static void host_fill(u8 *to, u64 value, u64 count, unsigned bytes)
 static u64 move_bulk(const struct string *string)
 {
     struct cpu *cpu = string->cpu;
-    gva_t source = string_source(string), target = string_target(string, ACCESS_WRITE);
+    gva_t source = string_source(string);
+    if (cpu->code_bytes == 8 && !address_is_canonical(string_register(string, X86_RDI)))
+        return 0; /* what is wrong with the source comes first */
+    gva_t target = string_target(string, ACCESS_WRITE);
     u64 count = page_elements(string, target, page_elements(string, source, string->count));
     if (count == 0)
         return 0;
