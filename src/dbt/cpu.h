@@ -267,6 +267,7 @@ struct cpu {
     struct cpu_replay replay;
     void *jump[5]; /* __builtin_setjmp buffer of the run loop */
 
+    u32 waits_inside;                /* atomic: waits in cpu_group_pause */
     struct cpu_group *group;         /* borrowed */
     struct mem *mem;                 /* borrowed */
     const struct cpuid_model *cpuid; /* borrowed */
@@ -367,6 +368,11 @@ void cpu_group_exit(struct cpu *cpu);
  * The caller must not hold guest state in vector registers (simd_save). */
 void cpu_group_pause(struct cpu *cpu);
 void cpu_group_resume(struct cpu *cpu);
+/* The same for one that is between two instructions. While the others are paused cpu_group_inside
+ * gives one of them that is in the middle of an instruction, waiting for cpu_group_pause; or NULL.
+ */
+void cpu_group_pause_between(struct cpu *cpu);
+struct cpu *cpu_group_inside(struct cpu *cpu);
 
 /* After a change of CR0, CR3, CR4, EFER: what is cached follows. CPL and AC need no flush. */
 void mmu_flush_all(struct cpu *cpu);

@@ -13,7 +13,7 @@
 static u32 block_hash(u64 rip, u32 page, u8 mode)
 {
     u64 key = rip ^ rip >> 16 ^ (u64)page << 19 ^ (u64)mode << 11;
-    return (u32)(key * 0x9e3779b97f4a7c15ull >> 48) & (JIT_HASH - 1);
+    return (u32)(key * 0x9e3779b97f4a7c15ull >> (64 - JIT_HASH_BITS));
 }
 
 u32 jit_find(const struct jit *jit, u64 rip, u32 page, u8 mode)

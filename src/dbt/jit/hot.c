@@ -85,7 +85,6 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
     jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);
     exits_move(jit, old, new);
     jit_unregister(jit, old);
-    cpu->jit_own->slot_age++;
     return new;
 }
 

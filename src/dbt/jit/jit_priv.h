@@ -39,8 +39,9 @@ enum { STATE_BIAS = 128 };
 enum {
     JIT_BLOCK_INSNS = 32,   /* most guest instructions in a block */
     JIT_BLOCK_BRANCHES = 3, /* most branches in it: what follows one is rarely reached */
-    JIT_BLOCKS = 1 << 18,   /* most blocks: META has 18 bits for their numbers */
-    JIT_HASH = 1 << 16,
+    JIT_BLOCKS = 1 << 20,   /* most blocks: META has 20 bits for their numbers */
+    JIT_HASH_BITS = 18,
+    JIT_HASH = 1 << JIT_HASH_BITS,
     JIT_BLOCK_EXITS = JIT_BLOCK_INSNS + 2, /* most exits of a block */
     /* What lies at the bottom of a return stack, and is never taken away: two addresses, because a
      * call that finds the stack full may have lost the delta it had pushed, and its return site
@@ -69,7 +70,7 @@ enum jit_answer { ANSWER_CONTINUE, ANSWER_LEAVE };
 /* A guest instruction, as stubs are told: block number, and offset from the block's first byte.
  * META_LEAVE: nothing of the translation follows it. META_MISSED: it has a translation, but its
  * memory access missed. META_FLAGS: the guest's flags are in cpu->jit_flags. */
-enum { META_OFFSET_BITS = 12, META_LEAVE = 0x800, META_OFFSET = 0x7ff };
+enum { META_OFFSET_BITS = 10, META_LEAVE = 0x200, META_OFFSET = 0x1ff };
 #define META_MISSED (1u << 30)
 #define META_FLAGS (1u << 31)
 _Static_assert(JIT_BLOCK_INSNS *INSN_MAX_BYTES <= META_OFFSET, "an offset fits");

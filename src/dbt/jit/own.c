@@ -74,6 +74,7 @@ static void follow_drops(struct cpu *cpu, u64 evict_count, u64 forget_count)
     if (own->evict_seen != evict_count) {
         targets_reset(cpu);
         own->trial.meta = 0;
+        own->slot_age++;
         serialize();
     }
     if (own->restart_seen != restart_count)
@@ -81,7 +82,6 @@ static void follow_drops(struct cpu *cpu, u64 evict_count, u64 forget_count)
     own->evict_seen = evict_count;
     own->forget_seen = forget_count;
     own->restart_seen = restart_count;
-    own->slot_age++;
     stacks_reset(cpu);
 }
 

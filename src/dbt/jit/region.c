@@ -144,7 +144,12 @@ void jit_next_region(struct cpu *cpu, unsigned full)
         return;
     if (cpu->vector_live)
         simd_save(cpu);
-    cpu_group_pause(cpu);
-    (void)region_next(cpu, full, true);
+    cpu_group_pause_between(cpu);
+    const struct cpu *inside = cpu_group_inside(cpu);
+    if (inside == NULL)
+        (void)region_next(cpu, full, true);
     cpu_group_resume(cpu);
+    /* It may be reading its instruction's decoded form in code memory: let it have its turn. */
+    while (inside != NULL && __atomic_load_n(&inside->waits_inside, __ATOMIC_SEQ_CST))
+        __builtin_ia32_pause();
 }

@@ -110,6 +110,12 @@ static u32 block_at_rip(struct cpu *cpu, struct jit_slot *slot)
     return slot->block;
 }
 
+/* Also without the lock: whoever is about to follow what others do may see it late. */
+static bool block_is_forgotten(const struct jit *jit, u32 number)
+{
+    return __atomic_load_n(&jit->blocks[number].page, __ATOMIC_RELAXED) == JIT_NONE;
+}
+
 /* The same, after a look at what was found lately. JIT_FULL: not before there is another region to
  * translate it into. */
 static u32 block_now(struct cpu *cpu)
@@ -119,7 +125,9 @@ static u32 block_now(struct cpu *cpu)
     struct jit_slot *slot = &own->slots[(rip ^ rip >> 12) % JIT_SLOTS];
     unsigned half = cpu_code_half(cpu, rip);
     u64 stamp = cpu->tlb.fetch_epoch[half] << 8 | jit_mode(cpu);
-    if (slot->rip != rip || slot->stamp != stamp || slot->age != own->slot_age) {
+    /* A block's number stays its own until a region is emptied, which makes all slots stale. */
+    if (slot->rip != rip || slot->stamp != stamp || slot->age != own->slot_age ||
+        block_is_forgotten(cpu->jit, slot->block)) {
         slot->age = 0;
         u32 number = block_at_rip(cpu, slot);
         if (number == JIT_NONE || number == JIT_FULL)
@@ -175,9 +183,7 @@ static void connect(struct cpu *cpu, u64 left, u32 number)
         return; /* it was a poll */
     lock_acquire(&jit->lock);
     struct jit_block *block = &jit->blocks[number];
-    /* Another vCPU may have forgotten it, or made it again. */
-    bool is_here = block->page != JIT_NONE;
-    cpu->jit_own->slot_age += !is_here;
+    bool is_here = block->page != JIT_NONE; /* another vCPU may have forgotten it */
     if (is_here && (left & 3) == LEAVE_EXIT) {
         counters->links += jit_link(jit, exit, number);
     } else if (is_here) {

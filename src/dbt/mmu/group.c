@@ -74,19 +74,37 @@ static void others_go(struct cpu_group *group)
     lock_release(&group->lock);
 }
 
-void cpu_group_pause(struct cpu *cpu)
+void cpu_group_pause_between(struct cpu *cpu)
 {
     struct cpu_group *group = cpu->group;
     __atomic_store_n(&cpu->running, 0, __ATOMIC_SEQ_CST);
     lock_acquire(&group->lock);
+    __atomic_store_n(&cpu->waits_inside, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&group->pausing, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&cpu->running, 1, __ATOMIC_SEQ_CST);
     others_stop(group, cpu);
 }
 
+void cpu_group_pause(struct cpu *cpu)
+{
+    __atomic_store_n(&cpu->waits_inside, 1, __ATOMIC_SEQ_CST);
+    cpu_group_pause_between(cpu);
+}
+
 void cpu_group_resume(struct cpu *cpu)
 {
     others_go(cpu->group);
+}
+
+struct cpu *cpu_group_inside(struct cpu *cpu)
+{
+    struct cpu_group *group = cpu->group;
+    for (unsigned i = 0; i < group->cpu_count; i++) {
+        struct cpu *other = group->cpus[i];
+        if (other && other != cpu && __atomic_load_n(&other->waits_inside, __ATOMIC_SEQ_CST))
+            return other;
+    }
+    return NULL;
 }
 
 void cpu_group_dirty_sync(struct cpu_group *group)
