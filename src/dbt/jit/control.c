@@ -39,6 +39,12 @@ static u32 exit_new(struct draft *draft, u64 rip)
     return number;
 }
 
+/* By the distance: in relative code the addresses may be below 0. Each loop has such a branch. */
+static bool is_backwards(const struct draft *draft, u64 target)
+{
+    return (s64)(target - draft->rip) <= 0;
+}
+
 /* What the return site takes back from the return stack. */
 static void push_delta(struct draft *draft)
 {
@@ -55,7 +61,7 @@ static void exit_branch(struct draft *draft, u64 rip, bool is_call)
     u8 *poll = NULL;
     u32 number = exit_new(draft, rip);
     draft_flags_back(draft);
-    if (rip <= draft->rip)
+    if (is_backwards(draft, rip))
         poll = jit_expect_u32(out, STATE_AT(attention), 0, draft_live_flags_at(draft, rip) != 0);
     if (is_call)
         push_delta(draft);
@@ -86,7 +92,7 @@ static void do_jcc(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     u64 target = branch_target(draft, one);
     unsigned condition = insn_condition(&one->insn);
-    if (target <= draft->rip) { /* backwards: the poll stands on the taken way only */
+    if (is_backwards(draft, target)) { /* the poll stands on the taken way only */
         u8 *skip = emit_jcc(out, condition ^ 1, NULL);
         exit_branch(draft, target, false);
         emit_patch(skip, out->at);
@@ -144,13 +150,13 @@ static void push_return_address(struct draft *draft, const struct draft_insn *on
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     u64 rip = insn_next_rip(draft, one);
     draft_access(draft, one, &access, &mem);
-    if (!wide || (!draft->relative && (s64)rip == (s32)rip)) {
+    if (!draft->relative && (!wide || (s64)rip == (s32)rip)) {
         emit_op_mem(out, 0xc7, wide, 0, &mem);
         emit_u32(out, (u32)rip);
     } else {
         draft_fold(draft, &mem);
-        draft_address(draft, T1, rip, true);
-        emit_op_mem(out, 0x89, true, T1, &mem);
+        draft_address(draft, T1, rip, wide);
+        emit_op_mem(out, 0x89, wide, T1, &mem);
     }
     emit_lea(out, wide, GUEST_RSP, &below);
     if (again)

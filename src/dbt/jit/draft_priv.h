@@ -230,10 +230,10 @@ void draft_expect_tail(struct draft *draft, u32 tail_page);
  * WIDE. T1 may be lost; flags stay. */
 void draft_address(struct draft *draft, unsigned reg, u64 address, bool wide);
 
-/* RIP as code of this size has it. */
+/* RIP as code of this size has it; what is relative wraps when the delta is added. */
 static inline u64 draft_wrap(const struct draft *draft, u64 rip)
 {
-    return draft->code_bytes == 8 ? rip : (u32)rip;
+    return draft->code_bytes == 8 || draft->relative ? rip : (u32)rip;
 }
 
 /* trace.c: with jit->tracer only. Makes the draft's code begin with counting its runs; tells of a

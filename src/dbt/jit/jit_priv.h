@@ -450,7 +450,7 @@ u8 jit_mode(const struct cpu *cpu);
 /* Whether code of MODE is translated so that it runs at any address. */
 static inline bool jit_relative(u8 mode)
 {
-    return (mode & (MODE_PRIVILEGE | MODE_CODE32)) == PRIVILEGE_USER;
+    return (mode & MODE_PRIVILEGE) == PRIVILEGE_USER;
 }
 
 /* Guards of the lower half of the address space come first, then those of the upper half. */

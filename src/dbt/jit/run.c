@@ -214,6 +214,11 @@ static const u8 *prepare(struct cpu *cpu, u32 block)
     return jit_rx(jit, jit->blocks[block].code);
 }
 
+static void set_rip(struct cpu *cpu, u64 rip)
+{
+    cpu->rip = cpu->code_bytes == 8 ? rip : (u32)rip;
+}
+
 static u64 enter(struct cpu *cpu, u32 number)
 {
     struct jit *jit = cpu->jit;
@@ -224,7 +229,7 @@ static u64 enter(struct cpu *cpu, u32 number)
         cpu->jit_return_stacks[cpu->privilege] = cpu->jit_return_stack;
     if ((left & 3) == LEAVE_EXIT) {
         const struct jit_exit *exit = &jit->exits[left >> LEAVE_BITS];
-        cpu->rip = exit->target_rip + (exit->relative ? cpu->jit_delta : 0);
+        set_rip(cpu, exit->target_rip + (exit->relative ? cpu->jit_delta : 0));
     }
     return left;
 }
@@ -302,7 +307,7 @@ u64 jit_interpret_ready(struct cpu *cpu, u32 meta, const void *ready)
     cpu->jit_return_stacks[mode & MODE_PRIVILEGE] = cpu->jit_return_stack;
     own->stacks_reset = false;
     own->counters.interpreted++;
-    cpu->rip = block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0);
+    set_rip(cpu, block->rip + (meta & META_OFFSET) + (jit_relative(mode) ? cpu->jit_delta : 0));
     jit_flags_meet(cpu, meta);
     if (unlikely(own->lockstep))
         lockstep_meet(cpu, true);
