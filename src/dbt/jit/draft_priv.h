@@ -62,7 +62,9 @@ struct cold {
     u64 address;        /* access of FORM_CONSTANT */
     u32 stub;           /* access: what is called */
     u8 bytes, form, line;
-    struct flags_recipe recipe; /* access: the flags are lost and must be made again */
+    struct flags_recipe recipe;     /* access: the flags are lost and must be made again */
+    const struct draft_insn *group; /* access: of these instructions together (stack.c), or NULL */
+    u8 group_count;
 };
 
 /* A line that a block's accesses use (line.c). */
@@ -142,6 +144,10 @@ void draft_linear_address(struct draft *draft, const struct draft_insn *one,
 /* line.c: the same as draft_access by way of a line; false where ACCESS has none. */
 bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
                 struct host_mem *ret_mem);
+/* stack.c: a group of pushes or pops that begins with ONE; how many they are, or 0. */
+unsigned draft_stack_group(struct draft *draft, struct draft_insn *one);
+/* translate.c: one instruction. */
+void draft_one(struct draft *draft, const struct draft_insn *one);
 /* flags.c: finds how the flags that are live before ONE can be made again; makes them, when RSP has
  * moved by MOVED after ONE began. The registers that INSN writes. */
 bool flags_recipe(const struct draft *draft, const struct draft_insn *one,

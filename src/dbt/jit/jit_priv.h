@@ -354,8 +354,15 @@ enum jit_note {
 };
 /* Which operand the access has: [T0 + T1], or [base + T1 + disp] where T1 is what translates. With
  * FORM_FLAGS the way to the end leads to code that makes flags again and has the instruction
- * interpreted. */
-enum jit_form { FORM_SUM = 0, FORM_BASE = 1, FORM_CONSTANT = 2, FORM_WRITE = 4, FORM_FLAGS = 8 };
+ * interpreted, or with FORM_GROUP does the instructions of a group one by one. */
+enum jit_form {
+    FORM_SUM = 0,
+    FORM_BASE = 1,
+    FORM_CONSTANT = 2,
+    FORM_WRITE = 4,
+    FORM_FLAGS = 8,
+    FORM_GROUP = 16
+};
 
 /* hot.c: what one of them calls now and then, in the middle of the instruction that META names. */
 u64 jit_line_look(struct cpu *cpu, u32 meta);

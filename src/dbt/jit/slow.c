@@ -35,17 +35,27 @@ void draft_cold_access(struct draft *draft, const struct cold *cold)
         emit_mov_imm(out, T0, cold->address);
     emit_call(out, jit_rw(draft->jit, cold->stub));
     const u8 *note = out->at;
+    bool special = (cold->form & FORM_FLAGS) != 0;
     emit_jmp(out, cold->retry);
     emit_u32(out, cold->number);
-    /* Where flags are to be made again, what is interpreted is interpreted from after the note. */
-    emit_way(draft, note, cold->recipe.from ? note + NOTE_BYTES_ALL : cold->resume);
+    /* Groups, and what needs its flags made again, go on after the note. */
+    emit_way(draft, note, special ? note + NOTE_BYTES_ALL : cold->resume);
     emit_way(draft, note, cold->done);
     emit_u8(out, cold->bytes);
     emit_u8(out, cold->form);
     emit_u8(out, cold->line);
-    if (cold->recipe.from == NULL)
+    if (!special)
         return;
-    flags_make(draft, &cold->recipe, 0);
+    if (cold->recipe.from)
+        flags_make(draft, &cold->recipe, 0);
+    for (unsigned i = 0; cold->group && i < cold->group_count; i++) {
+        draft->flags_away = cold->group[i].flags_away;
+        draft_one(draft, cold->group + i);
+    }
+    if (cold->group) {
+        emit_jmp(out, cold->resume);
+        return;
+    }
     emit_mov_imm(out, T1, cold->number);
     emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
     emit_jmp(out, cold->resume);
@@ -114,7 +124,8 @@ u64 jit_slow_access(struct cpu *cpu, u32 unused)
             counters->fills++;
             return ANSWER_CONTINUE;
         }
-    } else if (access == ACCESS_READ && read_across(cpu, gva, bytes, form)) {
+    } else if (access == ACCESS_READ && !(form & FORM_GROUP) &&
+               read_across(cpu, gva, bytes, form)) {
         counters->reads_across++;
         *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_DONE));
         return ANSWER_CONTINUE;

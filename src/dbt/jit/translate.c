@@ -6,7 +6,7 @@
  */
 #include "dbt/jit/draft_priv.h"
 
-static void translate_one(struct draft *draft, const struct draft_insn *one)
+void draft_one(struct draft *draft, const struct draft_insn *one)
 {
     switch (one->how) {
     case HOW_GENERIC:
@@ -56,7 +56,11 @@ static void translate_all(struct draft *draft)
     for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++) {
         draft->insns[i].code = draft->out.at;
         draft_flags_before(draft, &draft->insns[i]);
-        translate_one(draft, &draft->insns[i]);
+        unsigned group = draft_stack_group(draft, &draft->insns[i]);
+        for (unsigned k = 1; k < group; k++)
+            draft->insns[++i].code = draft->out.at;
+        if (group == 0)
+            draft_one(draft, &draft->insns[i]);
     }
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     if (!draft->ended || leaves_by_interpreter(draft))
