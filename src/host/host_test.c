@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -218,6 +219,21 @@ static void test_clock_tsc_rate(void **state)
     assert_true(clock_realtime_ns() > 1600000000ull * 1000000000ull);
 }
 
+/* Waiting for a processor is counted in the nanoseconds of all clocks, if at all. */
+static void test_clock_waiting(void **state)
+{
+    u64 start_ns = clock_monotonic_ns();
+    u64 waited_ns = clock_thread_waited_ns();
+
+    for (unsigned i = 0; i < 50; i++) {
+        u64 before_ns = waited_ns;
+        sched_yield();
+        waited_ns = clock_thread_waited_ns();
+        assert_true(waited_ns >= before_ns);
+        assert_true(waited_ns - before_ns <= clock_monotonic_ns() - start_ns);
+    }
+}
+
 static void test_map_is_zero_and_guarded(void **state)
 {
     for (unsigned flags = 0; flags <= MAP_RAM_SHARED; flags++) {
@@ -356,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_loop_removed_watch_stays_silent),
         cmocka_unit_test(test_loop_new_fails_cleanly),
         cmocka_unit_test(test_clock_tsc_rate),
+        cmocka_unit_test(test_clock_waiting),
         cmocka_unit_test(test_map_is_zero_and_guarded),
         cmocka_unit_test(test_map_refused),
         cmocka_unit_test(test_alloc),

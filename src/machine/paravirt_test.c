@@ -2,6 +2,7 @@
  * machine/paravirt_test.c - stolen time, the preempted flag, and hypercalls: the structure by
  * itself, and a whole machine of which a guest asks for them.
  */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include "back/entropy.h"
 #include "base/bits.h"
+#include "base/clock.h"
 #include "core/mem.h"
 #include "core/state.h"
 #include "host/cpu.h"
@@ -385,6 +387,38 @@ static void test_marks_and_lost_ram(void **unused)
     free(paravirt);
 }
 
+/* What the host says that the thread has waited is told, no more, and the version is even after. */
+static void test_stolen_time(void **unused)
+{
+    static u8 ram[1 << 12] __attribute__((aligned(4096)));
+    struct paravirt *paravirt = calloc(1, sizeof(*paravirt));
+    struct mem mem;
+    u64 told = 0;
+
+    mem_init(&mem);
+    assert_int_equal(mem_add(&mem, 0, sizeof(ram), ram, false), 0);
+    paravirt_init(paravirt, &mem, 100); /* a look at every tick */
+    u64 before_ns = clock_thread_waited_ns();
+    assert_true(paravirt_msr_write(paravirt, 0, MSR_STEAL_TIME, 0x40 | 1));
+    assert_int_equal(load_le64(ram + 0x40), 0);
+    for (unsigned i = 0; i < 100; i++) {
+        u32 version = load_le32(ram + 0x48);
+        sched_yield();
+        paravirt_follow(paravirt, 0);
+        assert_true(load_le64(ram + 0x40) >= told);
+        assert_int_equal(load_le32(ram + 0x48), version + (load_le64(ram + 0x40) > told ? 2 : 0));
+        told = load_le64(ram + 0x40);
+    }
+    assert_true(told <= clock_thread_waited_ns() - before_ns);
+    /* A vCPU whose thread is another one goes on from what was told. */
+    paravirt->cpus[0].stolen_ns = 1ull << 40;
+    paravirt_rebase(paravirt);
+    paravirt_follow(paravirt, 0);
+    assert_true(load_le64(ram + 0x40) == told || load_le64(ram + 0x40) >= 1ull << 40);
+    mem_fini(&mem);
+    free(paravirt);
+}
+
 #define TEST(name) cmocka_unit_test(name)
 
 int main(void)
@@ -393,7 +427,7 @@ int main(void)
         TEST(test_registration),       TEST(test_not_offered),
         TEST(test_sleep_and_flush),    TEST(test_kick),
         TEST(test_hypercalls),         TEST(test_state_and_reset),
-        TEST(test_marks_and_lost_ram),
+        TEST(test_marks_and_lost_ram), TEST(test_stolen_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
