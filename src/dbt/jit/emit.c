@@ -331,11 +331,9 @@ void emit_ret(struct emitter *out)
     emit_u8(out, 0xc3);
 }
 
-void emit_mfence(struct emitter *out)
+void emit_barrier(struct emitter *out)
 {
-    emit_u8(out, 0x0f);
-    emit_u8(out, 0xae);
-    emit_u8(out, 0xf0);
+    emit_bytes(out, (const u8[]){0xf0, 0x83, 0x0c, 0x24, 0}, 5); /* lock or dword [rsp], 0 */
 }
 
 void emit_jmp_mem(struct emitter *out, const struct host_mem *mem)

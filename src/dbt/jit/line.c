@@ -189,7 +189,7 @@ static void fill(struct emitter *out, unsigned privilege, bool write, u8 *slow[2
     if (!write)
         return;
     /* Another vCPU that takes the write tag empties the lines after it. */
-    emit_mfence(out);
+    emit_barrier(out);
     emit_op_reg(out, 0xf7, true, 3, T1);
     entry_of(out, T0);
     emit_alu_mem(out, ALU_CMP, T1, &tag_mem);
