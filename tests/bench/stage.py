@@ -160,5 +160,5 @@ class Machine:
                  '-nographic', '-no-reboot', '-nic', net, '-global', 'virtio-net-pci.romfile=',
                  '-kernel', self.kernel, '-initrd', self.initrd, '-append', self.append]
         for disk in self.disks:
-            words += ['-drive', f'file={disk},format=raw,if=virtio,snapshot=on']
+            words += ['-drive', f'file={disk},format=raw,if=virtio,snapshot=on,file.locking=off']
         return words
