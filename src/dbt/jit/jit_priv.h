@@ -265,7 +265,7 @@ struct jit {
      * count drops what it keeps of its own and that may lead there. */
     u64 evict_count, forget_count, restart_count; /* restart: page numbers began again */
     u64 invalidated_blocks;                       /* ever */
-    bool exact_flags; /* no flag is taken for dead */
+    bool exact_flags;                             /* no flag is taken for dead */
     const struct jit_tracer *tracer;              /* borrowed; NULL: nobody wants to see */
     u64 *runs;                                    /* owned: entries by block, with a tracer only */
 };

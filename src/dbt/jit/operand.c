@@ -38,6 +38,16 @@ static unsigned field_gpr(const struct insn *insn, enum field_name field, unsign
     return bytes == 1 && insn_high_byte(insn, gpr) ? gpr - 4 : gpr;
 }
 
+/* Whether an operand of INSN in FIELD is GPR. */
+static bool field_is(const struct insn *insn, enum field_name field, unsigned gpr)
+{
+    for (unsigned i = 0; i < insn->desc->operand_count; i++)
+        if (operand_field(insn, &insn->desc->operand[i]) == field &&
+            field_gpr(insn, field, insn_operand_bytes(insn, i)) == gpr)
+            return true;
+    return false;
+}
+
 static bool keeps_old_value(const struct insn *insn, const struct operand_desc *operand,
                             unsigned bytes)
 {
@@ -249,6 +259,32 @@ static void note_trap(struct draft *draft, const struct draft_insn *one)
     __atomic_store_n(&traps->next, traps->next + 1, __ATOMIC_RELEASE);
 }
 
+/* Whether the slot register in INSN's ModRM.rm may be its memory operand: not where a register is
+ * zero-extended, locked or addressed otherwise than memory. */
+static bool slot_as_memory(const struct insn *insn)
+{
+    const struct operand_desc *operands = insn->desc->operand;
+    switch (insn->op) {
+    case OP_ADD ... OP_NOT:
+    case OP_ROL ... OP_SAR:
+    case OP_MOV:
+    case OP_MOVZX:
+    case OP_MOVSX:
+    case OP_IMUL:
+    case OP_CMOVCC:
+        break;
+    default:
+        return false;
+    }
+    if (insn->has_memory || !in_slot(insn->rm) || !(insn->desc->attr & ATTR_MODRM))
+        return false;
+    for (unsigned i = 0; i < insn->desc->operand_count; i++) {
+        if (operands[i].kind == OPERAND_E)
+            return !(operands[i].access & ACCESS_W) || insn_operand_bytes(insn, i) != 4;
+    }
+    return false;
+}
+
 /* Whether ONE's memory access may lose the flags that are live, because they can be made again
  * before the instruction, when it reads them, or after it. */
 static bool flags_again(const struct draft *draft, const struct draft_insn *one,
@@ -275,6 +311,13 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     int count = slot_uses(insn, uses, insn->has_memory ? 1 : 2);
     unsigned scratch = insn->has_memory ? T1 : T0;
     u8 *start = out->at;
+    if (count == 1 && slot_as_memory(insn) && uses[0].gpr == insn->rm &&
+        !field_is(insn, FIELD_REG, insn->rm)) {
+        encoding.has_memory = true;
+        encoding.mem = host_mem_base(STATE, slot_at(insn->rm));
+        fill_fields(insn, uses, 0, 0, &encoding);
+        return encode_insn(out, one->bytes, insn, &encoding);
+    }
     struct flags_recipe recipe;
     bool before = false, again = flags_again(draft, one, &recipe, &before);
     if (count < 0)
