@@ -281,7 +281,8 @@ static void do_popf(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false, NULL};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, draft->jit->exact_flags,
+                            NULL};
     struct host_mem mem, above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes);
     struct host_mem rflags = host_mem_base(STATE, STATE_AT(rflags));
     u32 same = X86_TF | X86_DF | X86_NT | X86_AC | X86_ID;
