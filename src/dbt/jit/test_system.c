@@ -12,6 +12,7 @@ bool test_system_desc(const struct insn_desc *desc, unsigned code_bytes)
     case OP_CLI:
     case OP_STI:
     case OP_PUSHF:
+    case OP_POPF:
     case OP_CLTS:
     case OP_STAC:
     case OP_CLAC:
