@@ -80,24 +80,21 @@ exit 0
 
 
 def test_data_comes_back():
-    """Trees packed, unpacked and compared by several processes at once, through the disk."""
+    """Trees packed, unpacked and compared by three processes at once, through the disk."""
     script = '''
 part() {
-    for round in 1 2 3; do
-        mkdir -p /var/tmp/$1 && tar cf - -C / usr/bin usr/lib/python3 usr/share/perl | gzip -1 >/var/tmp/$1.tgz
-        tar xzf /var/tmp/$1.tgz -C /var/tmp/$1
-        (cd / && find usr/bin usr/lib/python3 usr/share/perl -type f -exec sha256sum {} +) | sort >/tmp/$1.a
-        sync; echo 3 >/proc/sys/vm/drop_caches
-        (cd /var/tmp/$1 && find usr -type f -exec sha256sum {} +) | sort >/tmp/$1.b
-        cmp /tmp/$1.a /tmp/$1.b && [ -s /tmp/$1.a ] && echo "SAME $1 $round"
-        rm -rf /var/tmp/$1
-    done
+    mkdir -p /var/tmp/$1 && tar cf - -C / $2 | gzip -1 >/var/tmp/$1.tgz
+    tar xzf /var/tmp/$1.tgz -C /var/tmp/$1
+    (cd / && find $2 -type f -exec sha256sum {} +) | sort >/tmp/$1.a
+    sync; echo 3 >/proc/sys/vm/drop_caches
+    (cd /var/tmp/$1 && find $2 -type f -exec sha256sum {} +) | sort >/tmp/$1.b
+    cmp /tmp/$1.a /tmp/$1.b && [ -s /tmp/$1.a ] && echo "SAME $1"
 }
-for i in a b c; do part $i & done
+part a usr/bin & part b usr/share/perl & part c usr/lib/systemd &
 wait
 '''
-    _, out, err = in_guest(script, 'python3')
-    check(out.count('SAME') == 9, out[-2000:] + err)
+    _, out, err = in_guest(script, 'tar')
+    check(out.count('SAME') == 3, out[-2000:] + err)
 
 
 if __name__ == '__main__':
