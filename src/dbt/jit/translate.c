@@ -105,16 +105,23 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->ended = draft->failed = draft->flags_away = false;
 }
 
+/* The bytes of guest code from the block's first one to its end. */
+static unsigned guest_bytes(const struct draft *draft)
+{
+    if (draft->insn_count == 0)
+        return 0;
+    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
+    return last->offset + last->insn.length;
+}
+
 static void count(const struct draft *draft, u32 code)
 {
     struct jit *jit = draft->jit;
     struct jit_counters *counters = &draft->cpu->jit_own->counters;
-    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     u32 cold = jit_offset(jit, draft->cold_start);
     counters->blocks++;
     counters->insns += draft->insn_count;
-    if (draft->insn_count > 0)
-        counters->guest_bytes += last->offset + last->insn.length;
+    counters->guest_bytes += guest_bytes(draft);
     counters->hot_bytes += cold - code;
     counters->cold_bytes += jit_offset(jit, draft->out.at) - cold;
 }
@@ -123,13 +130,12 @@ static void count(const struct draft *draft, u32 code)
 static bool mark(const struct draft *draft, const struct jit_source *source)
 {
     struct cpu *cpu = draft->cpu;
-    const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     gpa_t at = align_down(source->gpa, 4096) + draft->low;
     size_t bytes = draft->high - draft->low, tail_bytes = 0;
     if (draft->insn_count == 0)
         return true;
     if (draft->tail)
-        tail_bytes = draft->start + last->offset + last->insn.length - 4096;
+        tail_bytes = draft->start + guest_bytes(draft) - 4096;
     return mmu_code_mark(cpu, at, bytes) &&
            (tail_bytes == 0 || mmu_code_mark(cpu, source->tail_gpa, tail_bytes)) &&
            draft_unchanged(draft) && mmu_code_marked(cpu, at, bytes) &&
