@@ -83,9 +83,8 @@ bool mmu_code_marked(struct cpu *cpu, gpa_t gpa, size_t bytes)
 }
 
 /* Tells the vCPUs, so that those who keep links between blocks undo them. */
-static void code_log(struct cpu_group *group, unsigned hash)
+static void code_log(struct cpu_group *group, unsigned hash, u32 at)
 {
-    u32 at = __atomic_fetch_add(&group->code_log_reserved, 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&group->code_log[at % CPU_CODE_LOG], hash, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&group->code_log_count, __ATOMIC_ACQUIRE) != at)
         __builtin_ia32_pause();
@@ -98,6 +97,15 @@ static void code_log(struct cpu_group *group, unsigned hash)
     }
 }
 
+/* Somebody may just have cleared granules without having told: waits until he has, so that the
+ * caller, who looks at the log next, drops what was decoded from them. */
+static void code_log_settle(struct cpu_group *group)
+{
+    u32 at = __atomic_load_n(&group->code_log_reserved, __ATOMIC_SEQ_CST);
+    while ((s32)(at - __atomic_load_n(&group->code_log_count, __ATOMIC_ACQUIRE)) > 0)
+        __builtin_ia32_pause();
+}
+
 /* True when decoded code was hit. */
 static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
 {
@@ -105,11 +113,13 @@ static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
     u64 mask = granule_mask(gpa, bytes);
     u64 granules = __atomic_load_n(&group->code_granules[hash], __ATOMIC_SEQ_CST);
     if (granules & mask) {
+        u32 at = __atomic_fetch_add(&group->code_log_reserved, 1, __ATOMIC_SEQ_CST);
         __atomic_store_n(&group->code_granules[hash], 0, __ATOMIC_SEQ_CST);
         __atomic_fetch_add(&group->code_generation[hash], 1, __ATOMIC_SEQ_CST);
-        code_log(group, hash);
+        code_log(group, hash, at);
         return true;
     }
+    code_log_settle(group);
     if (granules == 0) {
         u8 *flags = page_flags_of(group->mem, gpa);
         if (flags == NULL)
