@@ -78,16 +78,19 @@ void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit)
                                      .code_rx = (u64)(uintptr_t)jit_rx(jit, block->code),
                                      .hot_bytes = (unsigned)(draft->cold_start - code),
                                      .cold_bytes = (unsigned)(draft->out.at - draft->cold_start)};
-    if (draft->cpu->vector_live) /* the tracer may use vector registers */
-        simd_save(draft->cpu);
+    /* The tracer may use vector registers; and blocks are made again in the middle of code, which
+     * goes on with what it had in them. */
+    bool live = draft->cpu->vector_live;
+    simd_save(draft->cpu);
     jit->tracer->block(jit->tracer->ctx, &told);
+    if (live)
+        simd_load(draft->cpu);
 }
 
 void trace_tell_runs(struct cpu *cpu, const struct jit_span *blocks)
 {
     struct jit *jit = cpu->jit;
-    if (cpu->vector_live)
-        simd_save(cpu);
+    simd_save(cpu); /* those who call are between blocks, where it is loaded again */
     for (u32 i = blocks->first; i < blocks->next; i++) {
         if (jit->runs[i] != 0 && jit->tracer->wants(jit->tracer->ctx, jit->blocks[i].rip))
             jit->tracer->runs(jit->tracer->ctx, cpu->index, i, jit->blocks[i].rip, jit->runs[i]);

@@ -135,10 +135,61 @@ static void test_trace(void **state)
     assert_int_equal(told.runs, ROUNDS);
 }
 
+static void take_block_with_vectors(void *ctx, const struct trace_block *block)
+{
+    unsigned *blocks = ctx;
+
+    ++*blocks;
+    __asm__ volatile("pcmpeqd %%xmm1, %%xmm1" : : : "xmm1");
+}
+
+static void take_no_runs(void *ctx, unsigned cpu, unsigned number, u64 rip, u64 count)
+{
+}
+
+static void take_given_up(void *ctx, const char *group, const char *name, u64 value)
+{
+    if (strcmp(name, "lines_given_up") == 0)
+        *(u64 *)ctx = value;
+}
+
+/* movq xmm1,rdx
+ * loop: xor ebx,0x1000; mov eax,[rbx]; movq rsi,xmm1; xor rsi,rdx; or rdi,rsi; dec ecx; jnz loop
+ * The load's line misses each time, so that the block is made again in the middle of it: a tracer
+ * that uses vector registers then takes nothing of the guest's. */
+static void test_trace_amid(void **state)
+{
+    enum { FILLS = 100000, MARK = 0x123456789 };
+    struct test_guest *guest = *state;
+    unsigned blocks = 0, tries = 0;
+    u64 given_up = 0;
+    const struct counter_sink sink = {take_given_up, &given_up};
+    const struct jit_tracer tracer = {wants_all, take_block_with_vectors, take_no_runs, &blocks};
+
+    assert_int_equal(jit_trace(&guest->cpu, &tracer), 0);
+    jit_heat(&guest->cpu, true);
+    test_code(guest, TEST_BYTES(0x66, 0x48, 0x0f, 0x6e, 0xca, 0x81, 0xf3, 0, 0x10, 0, 0, 0x8b, 0x03,
+                                0x66, 0x48, 0x0f, 0x7e, 0xce, 0x48, 0x31, 0xd6, 0x48, 0x09, 0xf7,
+                                0xff, 0xc9, 0x75, 0xe9));
+    guest->state.gpr[X86_RDI] = 0;
+    do { /* lines are looked at only where misses follow each other fast, so not on a busy host */
+        guest->state.gpr[X86_RCX] = FILLS;
+        guest->state.gpr[X86_RDX] = MARK;
+        test_restart(guest, TEST_CODE);
+        test_run(guest, EXIT_HLT);
+        assert_int_equal(guest->state.gpr[X86_RDI], 0);
+        cpu_counters_tell(&guest->cpu, &sink);
+    } while (given_up == 0 && ++tries < 100);
+    translator_fini(&translator, &guest->cpu);
+    assert_int_not_equal(given_up, 0);
+    assert_true(blocks > 3);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(test_counters), TEST(test_trace)};
+    const struct CMUnitTest tests[] = {TEST(test_counters), TEST(test_trace),
+                                       TEST(test_trace_amid)};
     return cmocka_run_group_tests_name("tell", tests, NULL, NULL);
 }
