@@ -18,6 +18,12 @@ struct codemem {
 
 /* Makes BYTES (rounded up to pages) of zeroed code memory. -ENOMEM, or what the host said. */
 MUST_CHECK int codemem_init(struct codemem *ret_codemem, size_t bytes);
+/* The large page at offset FROM, a multiple of its size, is about to be filled: asks the host for
+ * one in both views, so that its code costs one entry of the processor's address caches and one
+ * fault of the host. What is in it stays. Nothing happens where the host has none, or where there
+ * is not a whole one at FROM. */
+enum { CODEMEM_LARGE_BYTES = 2 << 20 };
+void codemem_large(struct codemem *codemem, size_t from);
 /* Unmaps both views; an all-zero object is allowed. */
 void codemem_fini(struct codemem *codemem);
 

@@ -20,13 +20,7 @@
 struct cpu;
 struct cpu_group;
 struct jit;
-
-/* Memory for translated code: the same pages writable at RW and executable at RX. Borrowed. */
-struct jit_memory {
-    u8 *rw;
-    u8 *rx;
-    size_t bytes;
-};
+struct codemem;
 
 /* For each privilege a stack of return addresses, with at least a page below it that cannot be
  * accessed. Borrowed. */
@@ -35,10 +29,9 @@ struct jit_stacks {
     size_t bytes; /* of each */
 };
 
-/* Makes what the vCPUs of GROUP share, over MEMORY. -ENOMEM; -EINVAL when there is too little code
- * memory. */
-MUST_CHECK int jit_new(struct cpu_group *group, const struct jit_memory *memory,
-                       struct jit **ret_jit);
+/* Makes what the vCPUs of GROUP share, over MEMORY, which is borrowed. -ENOMEM; -EINVAL when there
+ * is too little code memory. */
+MUST_CHECK int jit_new(struct cpu_group *group, const struct codemem *memory, struct jit **ret_jit);
 /* After the last vCPU has left. NULL is allowed. */
 void jit_free(struct jit *jit);
 

@@ -15,16 +15,43 @@
 #include "host/fault.h"
 
 enum { PAGE_BYTES = 4096 };
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; headers may be older than the kernel */
+#endif
+
+/* Maps FD where large pages can be. MAP_FAILED as mmap. */
+static void *view_map(size_t bytes, int protection, int fd)
+{
+    size_t room = bytes + CODEMEM_LARGE_BYTES;
+    if (bytes < CODEMEM_LARGE_BYTES)
+        return mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
+    u8 *start = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED)
+        return MAP_FAILED;
+    size_t skip = align_up((uintptr_t)start, CODEMEM_LARGE_BYTES) - (uintptr_t)start;
+    void *view = mmap(start + skip, bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (view == MAP_FAILED) {
+        int error = errno;
+        munmap(start, room);
+        errno = error;
+        return MAP_FAILED;
+    }
+    if (skip > 0)
+        munmap(start, skip);
+    if (skip < CODEMEM_LARGE_BYTES)
+        munmap(start + skip + bytes, CODEMEM_LARGE_BYTES - skip);
+    return view;
+}
 
 static int codemem_map(struct codemem *codemem, int fd)
 {
     if (ftruncate(fd, (off_t)codemem->bytes) != 0)
         return -errno;
-    void *write = mmap(NULL, codemem->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *write = view_map(codemem->bytes, PROT_READ | PROT_WRITE, fd);
     if (write == MAP_FAILED)
         return -errno;
     codemem->write = write;
-    void *execute = mmap(NULL, codemem->bytes, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    void *execute = view_map(codemem->bytes, PROT_READ | PROT_EXEC, fd);
     if (execute == MAP_FAILED)
         return -errno;
     codemem->execute = execute;
@@ -49,6 +76,22 @@ int codemem_init(struct codemem *ret_codemem, size_t bytes)
     else
         *ret_codemem = codemem;
     return result;
+}
+
+/* Unlike MADV_HUGEPAGE, MADV_COLLAPSE does not depend on what the host's administrator has set for
+ * memory files. One page must be there before; the others come zeroed without a fault each. */
+void codemem_large(struct codemem *codemem, size_t from)
+{
+    if (from % CODEMEM_LARGE_BYTES != 0 || codemem->bytes < CODEMEM_LARGE_BYTES ||
+        from > codemem->bytes - CODEMEM_LARGE_BYTES || host_fault(FAULT_MAP) != 0)
+        return;
+    u8 *write = codemem->write + from;
+    (void)__atomic_fetch_add(write, 0, __ATOMIC_RELAXED); /* a write that changes nothing */
+    int error = errno;
+    if (madvise(write, CODEMEM_LARGE_BYTES, MADV_COLLAPSE) == 0)
+        (void)madvise((void *)(uintptr_t)(codemem->execute + from), CODEMEM_LARGE_BYTES,
+                      MADV_COLLAPSE);
+    errno = error;
 }
 
 void codemem_fini(struct codemem *codemem)

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -47,6 +48,55 @@ static void test_views(void **state)
     codemem_fini(&codemem);
 }
 
+/* KiB of large pages in the mapping that starts at ADDRESS, as the kernel says. */
+static unsigned long large_kib(const void *address)
+{
+    char line[512], wanted[64];
+    unsigned long kib = 0;
+    bool here = false;
+    FILE *maps = fopen("/proc/self/smaps", "r");
+
+    assert_non_null(maps);
+    snprintf(wanted, sizeof(wanted), "%lx-", (unsigned long)(uintptr_t)address);
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        if (strstr(line, " rw-s ") || strstr(line, " r-xs ") || strchr(line, '-') != NULL)
+            here = strncmp(line, wanted, strlen(wanted)) == 0;
+        if (here && strncmp(line, "ShmemPmdMapped:", 15) == 0)
+            kib = strtoul(line + 15, NULL, 10);
+    }
+    fclose(maps);
+    return kib;
+}
+
+/* Where the host gives large pages it does in both views; what was written stays, and both still
+ * are one memory. */
+static void test_large(void **state)
+{
+    static const u8 code[] = {0xb8, 42, 0, 0, 0, 0xc3};
+    struct codemem codemem = {0};
+    size_t last = CODEMEM_LARGE_BYTES - sizeof(code);
+
+    assert_int_equal(codemem_init(&codemem, 2 * CODEMEM_LARGE_BYTES + 4096), 0);
+    assert_int_equal((uintptr_t)codemem.write % CODEMEM_LARGE_BYTES, 0);
+    assert_int_equal((uintptr_t)codemem.execute % CODEMEM_LARGE_BYTES, 0);
+    memcpy(codemem.write + last, code, sizeof(code));
+    codemem_large(&codemem, 0);
+    codemem_large(&codemem, 4096);                    /* no multiple */
+    codemem_large(&codemem, 2 * CODEMEM_LARGE_BYTES); /* not a whole one */
+    codemem_large(&codemem, 8 * CODEMEM_LARGE_BYTES); /* none at all */
+    assert_int_equal(((int (*)(void))(uintptr_t)(codemem.execute + last))(), 42);
+    codemem.write[last + 1] = 43;
+    assert_int_equal(((int (*)(void))(uintptr_t)(codemem.execute + last))(), 43);
+    unsigned long kib = large_kib(codemem.write);
+    assert_int_equal(large_kib(codemem.execute), kib);
+    assert_true(kib == 0 || kib == CODEMEM_LARGE_BYTES / 1024);
+    fault_arm(FAULT_MAP, 1, -ENOMEM);
+    codemem_large(&codemem, CODEMEM_LARGE_BYTES);
+    assert_int_equal(fault_disarm(), 1);
+    assert_int_equal(large_kib(codemem.write), kib);
+    codemem_fini(&codemem);
+}
+
 static void test_failures(void **state)
 {
     struct codemem codemem = {0};
@@ -61,7 +111,7 @@ static void test_failures(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_views),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_views), cmocka_unit_test(test_large),
                                        cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,7 +162,7 @@ void jit_free(struct jit *jit)
     alloc_free(jit);
 }
 
-int jit_new(struct cpu_group *group, const struct jit_memory *memory, struct jit **ret_jit)
+int jit_new(struct cpu_group *group, const struct codemem *memory, struct jit **ret_jit)
 {
     struct jit *jit = new0(struct jit);
     if (jit == NULL)

@@ -25,6 +25,7 @@
 #ifndef DBT_JIT_JIT_PRIV_H
 #define DBT_JIT_JIT_PRIV_H
 
+#include "base/codemem.h"
 #include "dbt/cpu.h"
 #include "dbt/jit.h"
 #include "dbt/jit/emit.h"
@@ -48,7 +49,8 @@ enum {
      * then takes one more than the call has left. */
     RETURN_STACK_BOTTOM = 16,
     JIT_REGIONS = 16,
-    JIT_ROOM_BYTES = 512, /* left in a region to go on with it: an entry or guard fits */
+    JIT_CODE_BYTES_MAX = 1 << 30, /* of code memory */
+    JIT_ROOM_BYTES = 512,         /* left in a region to go on with it: an entry or guard fits */
     JIT_NONE = 0
 };
 /* In place of a block: there was no room to translate it. */
@@ -233,10 +235,12 @@ struct jit_own {
  * wait for it. */
 struct jit {
     struct lock lock;
-    struct jit_memory memory;
+    struct codemem memory;
     struct cpu_group *group; /* borrowed */
     unsigned users;          /* vCPUs */
     u32 stubs_end;           /* where regions start */
+    /* Large pages of code memory that were asked for, a bit each. */
+    u64 large[JIT_CODE_BYTES_MAX / CODEMEM_LARGE_BYTES / 64];
     struct jit_region regions[JIT_REGIONS];
     unsigned region_count;
     unsigned filling; /* the region that new code goes to */
@@ -273,18 +277,18 @@ struct jit {
 /* Writable and executable addresses of an offset in code memory. */
 static inline u8 *jit_rw(const struct jit *jit, u32 offset)
 {
-    return jit->memory.rw + offset;
+    return jit->memory.write + offset;
 }
 
 static inline u8 *jit_rx(const struct jit *jit, u32 offset)
 {
-    return jit->memory.rx + offset;
+    return (u8 *)(uintptr_t)jit->memory.execute + offset;
 }
 
 /* The offset of an address in the writable view. */
 static inline u32 jit_offset(const struct jit *jit, const u8 *rw)
 {
-    return (u32)(rw - jit->memory.rw);
+    return (u32)(rw - jit->memory.write);
 }
 
 /* stubs.c: makes the stubs at the start of code memory; false when there is no room. */
@@ -415,6 +419,8 @@ static inline struct jit_region *jit_filling(struct jit *jit)
 /* Whether REGION has room for a link and for the beginning of a block. Also without the lock, as a
  * hint. */
 bool jit_has_room(const struct jit *jit, unsigned region);
+/* Code is about to be written at OFFSET. */
+void jit_code_grows(struct jit *jit, u32 offset);
 /* Goes on from region FULL, if that still is the one being filled, to the next one, which is
  * emptied first: with all other vCPUs paused, so the caller must not hold the lock, nor block
  * numbers or exits from before. */

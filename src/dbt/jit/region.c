@@ -44,7 +44,7 @@ static u32 span_set(struct jit_span *span, u32 first, u32 count)
 
 int jit_regions_init(struct jit *jit)
 {
-    if (jit->memory.bytes > INT32_MAX || jit->memory.bytes < jit->stubs_end)
+    if (jit->memory.bytes > JIT_CODE_BYTES_MAX || jit->memory.bytes < jit->stubs_end)
         return -EINVAL;
     u32 count = region_count(jit), bytes = code_bytes(jit) / count & ~15u;
     if (bytes < REGION_BYTES_MIN)
@@ -78,6 +78,18 @@ bool jit_has_room(const struct jit *jit, unsigned number)
     return region->code.end - region->code.next >= JIT_ROOM_BYTES &&
            region->blocks.next + 2 <= region->blocks.end && /* one may have a tail */
            region->pieces.next < region->pieces.end;
+}
+
+/* Room that is taken ahead of what is written next: a block of the longest kind, nearly. */
+enum { AHEAD_BYTES = 16 << 10 };
+
+void jit_code_grows(struct jit *jit, u32 offset)
+{
+    u32 piece = (offset + AHEAD_BYTES) / CODEMEM_LARGE_BYTES;
+    if (piece / 64 >= ARRAY_LEN(jit->large) || (jit->large[piece / 64] >> piece % 64 & 1))
+        return;
+    jit->large[piece / 64] |= 1ull << piece % 64;
+    codemem_large(&jit->memory, (size_t)piece * CODEMEM_LARGE_BYTES);
 }
 
 static void region_empty(struct cpu *cpu, struct jit_region *region)

@@ -134,7 +134,7 @@ static void emit_trap(struct emitter *out)
 
 bool jit_make_stubs(struct jit *jit)
 {
-    struct emitter emitter = {jit->memory.rw + 16, jit->memory.rw + jit->memory.bytes, false};
+    struct emitter emitter = {jit->memory.write + 16, jit->memory.write + jit->memory.bytes, false};
     struct emitter *out = &emitter;
     jit->enter = jit_offset(jit, out->at);
     emit_enter(out);

@@ -152,6 +152,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     struct jit_region *region = jit_filling(jit);
     u32 exits_before = region->exits.next, traps_before = region->traps.next;
     u32 code = (u32)align_up(region->code.next, 16);
+    jit_code_grows(jit, code);
     draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->code.end), false};
     if (draft->tail && draft->insn_count > 0)
         draft_expect_tail(draft, source->tail_page);

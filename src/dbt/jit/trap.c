@@ -41,10 +41,10 @@ static const struct jit_trap_site *site_of(const struct jit *jit, u32 code)
 bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
 {
     const struct jit *jit = cpu ? cpu->jit : NULL;
-    if (jit == NULL || *pc - (u64)(uintptr_t)jit->memory.rx >= jit->memory.bytes)
+    if (jit == NULL || *pc - (u64)(uintptr_t)jit->memory.execute >= jit->memory.bytes)
         return false;
     const struct jit_stacks *stacks = &cpu->jit_own->stacks;
-    u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.rx);
+    u32 code = (u32)(*pc - (u64)(uintptr_t)jit->memory.execute);
     unsigned full = guard_of(stacks, address);
     if (full < PRIVILEGE_COUNT) { /* start it again; the call or push repeats */
         u8 *top = stacks->at[full] + stacks->bytes - RETURN_STACK_BOTTOM;

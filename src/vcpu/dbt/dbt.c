@@ -23,7 +23,8 @@
 #include "vcpu/dbt/trap.h"
 
 enum { CPU_ALIGN = 64 };
-enum { CODE_BYTES = 64 << 20, CODE_BYTES_MIN = 256 << 10, CODE_BYTES_MAX = 1 << 30 };
+enum { CODE_BYTES = 256 << 20, CODE_BYTES_SMALL = 32 << 20, RAM_SHARE = 4 };
+enum { CODE_BYTES_MIN = 256 << 10, CODE_BYTES_MAX = 1 << 30 };
 
 struct dbt_engine {
     struct engine engine;
@@ -153,14 +154,24 @@ static const struct vcpu_ops dbt_vcpu_ops = {.run = dbt_run,
                                              .set = dbt_set,
                                              .free = dbt_vcpu_free};
 
-/* Code memory of the VM: CODE_BYTES, or what ATOLL_CODE_CACHE says (for tests and measurements),
- * a number of bytes with K, M or G behind it, brought within limits. */
-static size_t code_bytes(void)
+/* Guest memory that the VM has now. */
+static u64 ram_bytes(const struct mem *mem)
+{
+    u64 bytes = 0;
+    for (size_t i = 0; i < mem->slot_count; i++)
+        bytes += mem->slots[i].bytes;
+    return bytes;
+}
+
+/* Code memory of the VM: CODE_BYTES, less for a small guest, or what ATOLL_CODE_CACHE says (for
+ * tests and measurements), a number of bytes with K, M or G behind it, brought within limits. It is
+ * taken from the host as it is filled. */
+static size_t code_bytes(const struct mem *mem)
 {
     const char *text = getenv("ATOLL_CODE_CACHE");
     char *end;
     if (text == NULL || text[0] < '0' || text[0] > '9')
-        return CODE_BYTES;
+        return (size_t)min_u64(CODE_BYTES, max_u64(CODE_BYTES_SMALL, ram_bytes(mem) / RAM_SHARE));
     u64 bytes = min_u64(strtoull(text, &end, 10), CODE_BYTES_MAX);
     unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
     bytes = min_u64(bytes << shift, CODE_BYTES_MAX);
@@ -186,7 +197,7 @@ static struct vcpu *dbt_vcpu_new(struct engine *engine, unsigned index, struct e
     }
     if (getenv("ATOLL_INTERPRET") == NULL) {
         if (dbt->cache.jit == NULL)
-            r = translator_cache_init(&dbt->cache, &dbt->group, code_bytes());
+            r = translator_cache_init(&dbt->cache, &dbt->group, code_bytes(dbt->engine.mem));
         if (r == 0)
             r = translator_share(&vcpu->translator, cpu, &dbt->cache);
         if (r == 0 && dbt->tracer && jit_trace(cpu, dbt->tracer) < 0)

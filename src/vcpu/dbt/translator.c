@@ -41,12 +41,8 @@ int translator_cache_init(struct translator_cache *cache, struct cpu_group *grou
     if (!host_has_bmi2())
         return -ENOTSUP;
     int result = codemem_init(&cache->code, code_bytes);
-    if (result == 0) {
-        struct jit_memory memory = {.rw = cache->code.write,
-                                    .rx = (u8 *)(uintptr_t)cache->code.execute,
-                                    .bytes = cache->code.bytes};
-        result = jit_new(group, &memory, &cache->jit);
-    }
+    if (result == 0)
+        result = jit_new(group, &cache->code, &cache->jit);
     if (result < 0)
         translator_cache_fini(cache);
     return result;
