@@ -15,11 +15,20 @@
 
 enum { SAMPLES_HOT = 2, REGION_BLOCKS = 24, REMAKES_MAX = 32 };
 enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 400 };
+enum { MEETINGS = 3 }; /* before a trial: it costs two translations */
 enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 256, TRIAL_RUNS_A_FILL = 20 };
 
 /* ---- whether a line pays ---- */
 
-enum { PAYS_NOT = 1, PAYS_PROVEN = 2, PAYS_BITS = 3 };
+static gpa_t insn_gpa(const struct jit *jit, u32 meta)
+{
+    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
+    u32 page = __atomic_load_n(&block->page, __ATOMIC_RELAXED);
+    return (jit->pages[page].physical_page << 12) + ((block->rip & 4095) + (meta & META_OFFSET));
+}
+
+/* Values of a note, besides how often the access was met while fills were many. */
+enum { PAYS_NOT = 14, PAYS_PROVEN = 15, PAYS_BITS = 15 };
 
 /* What is known of the access of the instruction at GPA: a slot of the table, and the slot's value
  * but for the PAYS bits. */
@@ -27,20 +36,19 @@ static u32 *pays_slot(struct jit *jit, gpa_t gpa, u32 *ret_tag)
 {
     u64 hash = gpa * 0x9e3779b97f4a7c15ull;
     *ret_tag = (u32)(hash >> 16) & ~(u32)PAYS_BITS;
-    return &jit->line_pays[hash >> 52];
+    return &jit->line_pays[hash >> 48];
 }
 
 static unsigned pays(struct jit *jit, gpa_t gpa)
 {
-    u32 tag;
-    const u32 *slot = pays_slot(jit, gpa, &tag);
-    return (*slot & ~(u32)PAYS_BITS) == tag ? *slot & PAYS_BITS : 0;
+    u32 tag, value = __atomic_load_n(pays_slot(jit, gpa, &tag), __ATOMIC_RELAXED);
+    return (value & ~(u32)PAYS_BITS) == tag ? value & PAYS_BITS : 0;
 }
 
 static void pays_note(struct jit *jit, gpa_t gpa, unsigned what)
 {
     u32 tag, *slot = pays_slot(jit, gpa, &tag);
-    *slot = tag | what;
+    __atomic_store_n(slot, tag | what, __ATOMIC_RELAXED);
 }
 
 bool jit_line_pays(struct jit *jit, gpa_t gpa)
@@ -48,16 +56,17 @@ bool jit_line_pays(struct jit *jit, gpa_t gpa)
     return pays(jit, gpa) != PAYS_NOT;
 }
 
-/* ---- making a block again ---- */
-
-/* Links what led to OLD to NEW. */
-static void exits_move(struct jit *jit, u32 old, u32 new)
+/* Whether the access that META names, whose line was filled just now, should be on trial. */
+static bool pays_unknown(struct jit *jit, u32 meta)
 {
-    for (u32 exit; (exit = jit->blocks[old].linked_in) != JIT_NONE;) {
-        jit_unlink_exit(jit, exit);
-        jit_link(jit, exit, new);
-    }
+    gpa_t gpa = insn_gpa(jit, meta);
+    unsigned met = pays(jit, gpa);
+    if (met < MEETINGS)
+        pays_note(jit, gpa, met + 1);
+    return met == MEETINGS;
 }
+
+/* ---- making a block again ---- */
 
 /* The new block's number, or JIT_NONE. Code that runs in the old one may go on. */
 static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
@@ -83,16 +92,9 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
     if (new == JIT_NONE)
         return JIT_NONE;
     jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);
-    exits_move(jit, old, new);
+    jit_links_move(jit, old, new);
     jit_unregister(jit, old);
     return new;
-}
-
-static gpa_t insn_gpa(const struct jit *jit, u32 meta)
-{
-    const struct jit_block *block = &jit->blocks[jit_meta_block(meta)];
-    return (jit->pages[block->page].physical_page << 12) +
-           ((block->rip & 4095) + (meta & META_OFFSET));
 }
 
 /* Makes the block that META names count how often it runs, while each fill is looked at. */
@@ -136,12 +138,13 @@ u64 jit_line_look(struct cpu *cpu, u32 meta)
     u64 now = __builtin_ia32_rdtsc(), took = now - own->look_tsc;
     cpu->jit_fills = FILLS_PER_LOOK;
     own->look_tsc = now;
+    if (own->trial.meta == 0 &&
+        (took >= FILLS_PER_LOOK * FILL_TSC_LEAST || !pays_unknown(jit, meta)))
+        return ANSWER_CONTINUE;
     lock_acquire(&jit->lock);
     if (own->trial.meta != 0)
         trial_look(cpu, meta);
-    else if (took < FILLS_PER_LOOK * FILL_TSC_LEAST &&
-             jit->blocks[jit_meta_block(meta)].page != JIT_NONE &&
-             pays(jit, insn_gpa(jit, meta)) == 0)
+    else if (jit->blocks[jit_meta_block(meta)].page != JIT_NONE)
         trial_begin(cpu, meta);
     lock_release(&jit->lock);
     return ANSWER_CONTINUE;

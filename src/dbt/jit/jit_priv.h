@@ -97,6 +97,7 @@ struct jit_exit {
     u32 guard;            /* offset of the guard of the link, or 0 */
     bool leaves_page;     /* links need a guard */
     bool relative;
+    u16 guard_jump; /* how far into the guard the displacement of its jump to the target is */
 };
 
 /* An instruction that ends in another page is a block of its own. A second block without code, of
@@ -184,7 +185,7 @@ struct jit_counters {
 };
 
 /* The lower half's guards, as guard.c keeps them by epoch. */
-enum { JIT_GUARD_NOTES = 512, JIT_GUARD_CONTEXTS = 16 };
+enum { JIT_GUARD_NOTES = 4096, JIT_GUARD_CONTEXTS = 16 };
 struct jit_guard_note {
     u16 index;
     u32 number;
@@ -259,12 +260,12 @@ struct jit {
     struct jit_piece *pieces;
     struct draft *draft; /* owned: the block being made */
     struct jit_trap_site *traps;
-    u32 line_next;       /* the line given out last */
-    bool all_hot;        /* every block is to be hot */
-    bool make_hot;       /* the block being made is to be hot */
-    bool make_counted;   /* and to count how often it runs */
-    u32 line_pays[4096]; /* by hash: what hot.c has found out of accesses by a line */
-    u32 code_log_seen;   /* how much of the group's log of overwritten code */
+    u32 line_next;          /* the line given out last */
+    bool all_hot;           /* every block is to be hot */
+    bool make_hot;          /* the block being made is to be hot */
+    bool make_counted;      /* and to count how often it runs */
+    u32 line_pays[1 << 16]; /* by hash: what hot.c has found out of accesses by a line; atomic */
+    u32 code_log_seen;      /* how much of the group's log of overwritten code */
     /* Atomic: how often a region was emptied, blocks were forgotten. Each vCPU that sees a new
      * count drops what it keeps of its own and that may lead there. */
     u64 evict_count, forget_count, restart_count; /* restart: page numbers began again */
@@ -334,6 +335,8 @@ void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct
  */
 bool jit_link(struct jit *jit, u32 exit, u32 block);
 void jit_unlink_exit(struct jit *jit, u32 exit);
+/* Leads all that leads to block OLD to NEW, another translation of the same code. */
+void jit_links_move(struct jit *jit, u32 old, u32 new);
 void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);

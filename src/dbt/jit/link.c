@@ -38,9 +38,9 @@ void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct
     miss_on(misses, jit_expect_u32(out, jit_guard_at(page), page->number, keep_flags));
 }
 
-/* The guard in front of BLOCK, for EXIT. */
-static void emit_guard(struct emitter *out, const struct jit *jit, const struct jit_exit *exit,
-                       const struct jit_block *block)
+/* The guard in front of BLOCK, for EXIT; returns where the displacement of its jump is. */
+static u8 *emit_guard(struct emitter *out, const struct jit *jit, const struct jit_exit *exit,
+                      const struct jit_block *block)
 {
     struct misses misses = {.count = 0};
     s64 shift = (s64)(exit->target_rip - block->rip); /* between the deltas of the two pages */
@@ -53,9 +53,11 @@ static void emit_guard(struct emitter *out, const struct jit *jit, const struct 
     jit_expect_mapping(out, &misses, &jit->pages[block->page], block->has_live_flags);
     if (shift != 0)
         emit_store(out, T1, STATE, STATE_AT(jit_delta));
-    emit_jmp(out, jit_rw(jit, block->code));
+    emit_pad_displacement(out, 1);
+    u8 *jump = emit_jmp(out, jit_rw(jit, block->code));
     if (!out->full)
         misses_patch(&misses, jit_rw(jit, exit->stub));
+    return jump;
 }
 
 /* Room for code of a piece in the region being filled; NULL when there is none. */
@@ -88,11 +90,25 @@ static u8 *guard_make(struct jit *jit, u32 exit_number, const struct jit_block *
     u8 *at = piece_begin(jit, &out);
     if (at == NULL)
         return NULL;
-    emit_guard(&out, jit, exit, block);
+    const u8 *jump = emit_guard(&out, jit, exit, block);
     if (out.full)
         return NULL;
+    exit->guard_jump = (u16)(jump - at);
     exit->guard = piece_end(jit, at, &out, exit_number, false);
     return at;
+}
+
+/* Puts EXIT on the list of what leads to BLOCK. */
+static void target_set(struct jit *jit, u32 exit_number, u32 block_number)
+{
+    struct jit_exit *exit = &jit->exits[exit_number];
+    struct jit_block *block = &jit->blocks[block_number];
+    exit->target = block_number;
+    exit->next_in = block->linked_in;
+    exit->prev_in = JIT_NONE;
+    if (exit->next_in != JIT_NONE)
+        jit->exits[exit->next_in].prev_in = exit_number;
+    block->linked_in = exit_number;
 }
 
 bool jit_link(struct jit *jit, u32 exit_number, u32 block_number)
@@ -106,12 +122,7 @@ bool jit_link(struct jit *jit, u32 exit_number, u32 block_number)
     if (target == NULL)
         return false;
     emit_patch(jit_rw(jit, exit->jump), target);
-    exit->target = block_number;
-    exit->next_in = block->linked_in;
-    exit->prev_in = JIT_NONE;
-    if (exit->next_in != JIT_NONE)
-        jit->exits[exit->next_in].prev_in = exit_number;
-    block->linked_in = exit_number;
+    target_set(jit, exit_number, block_number);
     return true;
 }
 
@@ -129,6 +140,26 @@ void jit_unlink_exit(struct jit *jit, u32 exit_number)
         jit->exits[exit->next_in].prev_in = exit->prev_in;
     exit->target = JIT_NONE;
     exit->guard = 0;
+}
+
+/* A guard stands as it is, with another jump at its end, unless it loses flags that NEW reads. */
+void jit_links_move(struct jit *jit, u32 old, u32 new)
+{
+    const struct jit_block *to = &jit->blocks[new];
+    bool guards_stay = jit->blocks[old].has_live_flags || !to->has_live_flags;
+    u32 next = jit->blocks[old].linked_in;
+    for (u32 number = next; number != JIT_NONE && guards_stay; number = next) {
+        struct jit_exit *exit = &jit->exits[number];
+        u32 jump = exit->leaves_page ? exit->guard + exit->guard_jump : exit->jump;
+        next = exit->next_in;
+        emit_patch(jit_rw(jit, jump), jit_rw(jit, to->code));
+        target_set(jit, number, new);
+        jit->blocks[old].linked_in = next;
+    }
+    while ((next = jit->blocks[old].linked_in) != JIT_NONE) {
+        jit_unlink_exit(jit, next);
+        jit_link(jit, next, new);
+    }
 }
 
 void jit_unlink(struct jit *jit, u32 block_number)

@@ -136,6 +136,11 @@ static void check_exit(const struct jit *jit, u32 number)
     assert_int_not_equal(block->page, JIT_NONE);
     u32 to = exit->leaves_page ? exit->guard : block->code;
     assert_ptr_equal(branch_target(jit, exit->jump), jit_rw(jit, to));
+    if (exit->leaves_page) {
+        assert_true((exit->guard + exit->guard_jump) % 8 <= 4);
+        assert_ptr_equal(branch_target(jit, exit->guard + exit->guard_jump),
+                         jit_rw(jit, block->code));
+    }
     if (exit->prev_in == JIT_NONE)
         assert_int_equal(block->linked_in, number);
     else
