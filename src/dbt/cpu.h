@@ -34,7 +34,7 @@ struct cpuid_model;
 struct insn;
 
 enum { CPU_REPLAY_MAX = 160 };
-enum { CPU_TLB_ENTRIES = 1024, CPU_TLB_SETS = 1024, CPU_TLB_WAYS = 4, CPU_TLB_JOURNAL = 128 };
+enum { CPU_TLB_ENTRIES = 4096, CPU_TLB_SETS = 1024, CPU_TLB_WAYS = 4, CPU_TLB_JOURNAL = 1024 };
 enum { CPU_TLB_PCIDS = 4096, CPU_FILTER_WORDS = 64, CPU_FETCH_CONTEXTS = 16 };
 
 /* How an access is checked (SDM vol. 3A 4.6). There is one first-level TLB for each of the first
@@ -72,7 +72,27 @@ struct cpu_line {
 struct cpu_walk_entry {
     u64 tag;
     u64 gpa; /* of the page; low bits: what the walk found */
+    /* Where the page is in RAM; low bits: the accesses that the first level had from this entry, so
+     * that translated code may give them to it again (cpu_walk_had). */
+    u64 host;
+    const u8 *page_flags; /* of the page (core/mem.h); borrowed */
 };
+
+/* The bit of cpu_walk_entry.host for an access. */
+static inline unsigned cpu_walk_had(unsigned privilege, bool write)
+{
+    return 1u << (privilege * 2 + write);
+}
+
+/* In which set of the second level entries with TAG are: the hash's upper bits. */
+#define CPU_WALK_HASH 0x9e3779b97f4a7c15ull
+enum { CPU_WALK_HASH_SHIFT = 54 };
+_Static_assert(CPU_TLB_SETS == 1 << (64 - CPU_WALK_HASH_SHIFT), "as many sets as hashes");
+/* The bit of its gpa that a global page has. */
+enum { CPU_WALK_GLOBAL = 16 };
+/* The address-space number of global entries; and what asks for pages of the upper half looks for
+ * these only, in translated code. */
+enum { CPU_ASID_GLOBAL = 0xffff };
 
 /* What is known of the lower half's code in an address space that is not the current one. */
 struct cpu_fetch_context {
@@ -293,6 +313,8 @@ struct cpu {
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */
     struct cpu_line lines[PRIVILEGE_COUNT][CPU_LINES] __attribute__((aligned(64)));
     u64 jit_save[3]; /* jit/: registers of a stub that fills a line */
+    u64 jit_keep;    /* and flags, as in jit_flags */
+    u64 jit_refills; /* counts what translated code took from the second-level TLB */
     u64 jit_slow[2]; /* r8 and r9 around a call for an access that missed */
     u8 jit_buffer[2 * CPU_JIT_BUFFER] __attribute__((aligned(64)));
     u64 jit_runs;  /* counts how often the block on trial runs */

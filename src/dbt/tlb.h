@@ -17,7 +17,8 @@ static inline unsigned tlb_index(gva_t gva)
 
 /* The tag of an empty entry at INDEX: a page that is looked up at another one, and not at the one
  * after INDEX either, so that no access that ends in the tag's page begins at INDEX (translated
- * code looks at the last byte in one form of its test). */
+ * code looks at the last byte in one form of its test). Any such page will do: jit/refill.c takes
+ * one half a table away. */
 static inline u64 tlb_no_tag(unsigned index)
 {
     return index <= 1 ? 0x3000 : 0x1000;

@@ -120,16 +120,7 @@ static s32 tag_at(const struct draft *draft, bool write)
                                  : offsetof(struct cpu_tlb_entry, read_tag));
 }
 
-static void slow(struct draft *draft, const struct draft_insn *one, u8 *jump)
-{
-    struct cold *cold = draft_cold(draft, COLD_SLOW);
-    if (cold == NULL)
-        return;
-    cold->jump = jump;
-    cold->number = insn_meta(draft, one) | META_MISSED;
-}
-
-/* The common form, for the address in T0: 7 instructions with its computation, changes flags. */
+/* The common form, for the address in T0: 6 instructions with its computation, changes flags. */
 static struct cold *check_linear(struct draft *draft, const struct draft_insn *one,
                                  const struct access *access, struct host_mem *ret_mem)
 {
@@ -137,8 +128,7 @@ static struct cold *check_linear(struct draft *draft, const struct draft_insn *o
     struct host_mem tag = {STATE, T1, 0, tag_at(draft, access->write)};
     struct host_mem host = {STATE, T1, 0, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
     u8 *start = out->at;
-    emit_mov32(out, T1, T0);
-    emit_shr32_imm(out, T1, 12 - ENTRY_SHIFT);
+    emit_rorx(out, T1, T0, 12 - ENTRY_SHIFT);
     emit_alu_imm(out, ALU_AND, false, T1, INDEX_MASK);
     emit_alu_mem(out, ALU_SUB, T0, &tag);
     emit_alu_imm(out, ALU_CMP, true, T0, (s32)(4096 - access->bytes));
@@ -195,7 +185,7 @@ static void check_constant(struct draft *draft, const struct draft_insn *one,
     if (cold) {
         cold->retry = start;
         cold->done = out->at;
-        cold->stub = draft->jit->slow;
+        cold->stub = draft->jit->refill[draft->privilege][access->write];
         cold->form |= FORM_CONSTANT;
         cold->address = address;
     }
@@ -208,16 +198,15 @@ static void check_keeping_flags(struct draft *draft, const struct draft_insn *on
 {
     struct emitter *out = &draft->out;
     s32 last = (s32)access->bytes - 1;
-    struct host_mem doubled = {RCX, RCX, 0, 0}; /* the entry is 32 bytes, an index scales by 8 */
-    struct host_mem tag = {STATE, RCX, 3, tag_at(draft, access->write)};
-    struct host_mem host = {STATE, RCX, 3, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
+    struct host_mem tag = {STATE, RCX, 0, tag_at(draft, access->write)};
+    struct host_mem host = {STATE, RCX, 0, entry_at(draft, offsetof(struct cpu_tlb_entry, host))};
     struct host_mem offset = {T0, T1, 0, last + 1};
+    u8 *start = out->at;
     draft_linear_address(draft, one, access);
     emit_store(out, RCX, STATE, STATE_AT(jit_spill));
     emit_mov_imm(out, T1, PAGE_INDEX_MASK);
     emit_pext(out, RCX, T0, T1);
-    emit_lea(out, false, RCX, &doubled);
-    emit_lea(out, false, RCX, &doubled);
+    emit_rorx(out, RCX, RCX, 64 - ENTRY_SHIFT);
     emit_op_mem(out, 0x8b, true, T1, &tag);
     emit_not(out, T1);
     emit_lea(out, true, T1, &offset); /* address - tag + bytes - 1 */
@@ -225,12 +214,19 @@ static void check_keeping_flags(struct draft *draft, const struct draft_insn *on
     emit_mov_imm(out, RCX, 12);
     emit_shrx(out, RCX, T1, RCX);
     u8 *hit = emit_jrcxz(out);
-    slow(draft, one, emit_jmp(out, NULL));
-    if (draft->cold_count > 0)
-        draft->colds[draft->cold_count - 1].restore_rcx = true;
+    struct cold *cold = draft_missed(draft, one, access, emit_jmp(out, NULL));
     emit_patch8(out, hit, out->at);
     emit_load(out, RCX, STATE, STATE_AT(jit_spill));
     *ret_mem = (struct host_mem){T0, T1, 0, -last};
+    if (cold == NULL)
+        return;
+    cold->restore_rcx = true;
+    cold->retry = start;
+    cold->done = out->at;
+    cold->stub = draft->jit->refill_keep[draft->privilege][access->write];
+    cold->form |= FORM_KEEP;
+    cold->one = one;
+    cold->ea = access->ea;
 }
 
 void draft_access(struct draft *draft, const struct draft_insn *one, const struct access *access,

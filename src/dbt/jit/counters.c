@@ -138,6 +138,7 @@ void cpu_counters_tell(const struct cpu *cpu, const struct counter_sink *sink)
     if (cpu->jit == NULL)
         return;
     tell_jit(&cpu->jit_own->counters, sink);
+    counter_tell(sink, "jit", "refills", cpu->jit_refills);
     if (cpu->index == 0)
         tell_shared(cpu->jit, sink);
     if (cpu->jit_own->lockstep)

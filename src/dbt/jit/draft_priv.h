@@ -49,6 +49,14 @@ struct flags_recipe {
     u32 inputs;   /* the GPRs that must still be what they were, a bit each */
 };
 
+/* A memory operand's address. */
+struct guest_ea {
+    u8 base, index, scale; /* GPR, INSN_RIP, INSN_NO_REG */
+    u8 segment;
+    u8 address_bytes;
+    s64 disp;
+};
+
 /* Code that is placed after the block's hot code. */
 struct cold {
     enum cold_kind kind;
@@ -60,7 +68,9 @@ struct cold {
     u8 *poll;           /* exit: a second branch that comes here; may be NULL */
     u8 *retry, *done;   /* access: before the test, and after it */
     u64 address;        /* access of FORM_CONSTANT */
-    u32 stub;           /* access: what is called */
+    struct guest_ea ea; /* access of FORM_KEEP */
+    const struct draft_insn *one;
+    u32 stub; /* access: what is called */
     u8 bytes, form, line;
     struct flags_recipe recipe;     /* access: the flags are lost and must be made again */
     const struct draft_insn *group; /* access: of these instructions together (stack.c), or NULL */
@@ -113,12 +123,6 @@ bool draft_unchanged(const struct draft *draft);
 /* access.c: makes the memory operand at EA (guest register numbers) accessible for WRITE or only
  * read. Afterwards *ret_mem is a host operand for BYTES: [T0 + T1 + disp]; scratch registers
  * otherwise lost. With KEEP_FLAGS host flags stay. */
-struct guest_ea {
-    u8 base, index, scale; /* GPR, INSN_RIP, INSN_NO_REG */
-    u8 segment;
-    u8 address_bytes;
-    s64 disp;
-};
 struct access {
     struct guest_ea ea;
     unsigned bytes;

@@ -247,8 +247,10 @@ struct jit {
     unsigned filling; /* the region that new code goes to */
     /* Offsets of the stubs in code memory. */
     u32 enter, exit_stub, fallback, ready, lookup, indirect_miss, bottom, trap, syscall, sysret;
-    u32 line_look, slow, line_fill[PRIVILEGE_COUNT][2],
-        slow_table[PRIVILEGE_COUNT][2]; /* [][1]: for writing */
+    u32 line_look, slow;
+    /* [][1]: for writing */
+    u32 line_fill[PRIVILEGE_COUNT][2], slow_table[PRIVILEGE_COUNT][2];
+    u32 refill[PRIVILEGE_COUNT][2], refill_keep[PRIVILEGE_COUNT][2]; /* which keeps flags */
     struct jit_block *blocks;
     u32 *hash;
     struct code_page *pages; /* as many as blocks can be, so there is always one */
@@ -344,6 +346,9 @@ u32 jit_indirect_entry(struct jit *jit, u32 block);
 /* line.c: the stubs that fill lines. */
 void jit_make_line_stubs(struct jit *jit, struct emitter *out);
 
+/* refill.c: the stubs that fill the first-level TLB from the second. */
+void jit_make_refill_stubs(struct jit *jit, struct emitter *out);
+
 /* slow.c: the stubs for accesses that missed, and what they call. */
 void jit_make_slow_stubs(struct jit *jit, struct emitter *out);
 u64 jit_slow_access(struct cpu *cpu, u32 unused);
@@ -368,7 +373,8 @@ enum jit_form {
     FORM_CONSTANT = 2,
     FORM_WRITE = 4,
     FORM_FLAGS = 8,
-    FORM_GROUP = 16
+    FORM_GROUP = 16,
+    FORM_KEEP = 32 /* flags stay; the operand is [T0 + T1 + 1 - bytes] */
 };
 
 /* hot.c: what one of them calls now and then, in the middle of the instruction that META names. */

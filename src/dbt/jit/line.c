@@ -161,8 +161,7 @@ static void store_limit(struct emitter *out, unsigned size, u32 value)
 /* The displacement of the first-level entry of the address in FROM, from the state, into rdx. */
 static void entry_of(struct emitter *out, unsigned from)
 {
-    emit_mov32(out, RDX, from);
-    emit_shr32_imm(out, RDX, 12 - ENTRY_SHIFT);
+    emit_rorx(out, RDX, from, 12 - ENTRY_SHIFT);
     emit_alu_imm(out, ALU_AND, false, RDX, (CPU_TLB_ENTRIES - 1) << ENTRY_SHIFT);
 }
 
@@ -243,7 +242,7 @@ static void emit_fill(struct emitter *out, const struct jit *jit, unsigned privi
         if (slow[i])
             emit_patch(slow[i], out->at);
     registers_back(out);
-    emit_jmp(out, jit_rw(jit, jit->slow));
+    emit_jmp(out, jit_rw(jit, jit->refill[privilege][write]));
 }
 
 void jit_make_line_stubs(struct jit *jit, struct emitter *out)

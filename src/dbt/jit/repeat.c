@@ -37,8 +37,7 @@ static void host_end(struct draft *draft, const struct draft_insn *one, unsigned
     struct host_mem host = {STATE, T1, 0, table + (s32)offsetof(struct cpu_tlb_entry, host)};
     struct host_mem end = {T0, RCX, element_shift(&one->insn), 0}, sum = {T0, T1, 0, 0};
     emit_mov(out, T0, gpr);
-    emit_mov32(out, T1, T0);
-    emit_shr32_imm(out, T1, 12 - ENTRY_SHIFT);
+    emit_rorx(out, T1, T0, 12 - ENTRY_SHIFT);
     emit_alu_imm(out, ALU_AND, false, T1, (CPU_TLB_ENTRIES - 1) << ENTRY_SHIFT);
     emit_alu_mem(out, ALU_SUB, T0, &tag);
     emit_alu_imm(out, ALU_CMP, true, T0, PAGE_BYTES - 1);

@@ -1,7 +1,8 @@
 /*
- * dbt/jit/slow.c - memory accesses whose test in translated code missed.
+ * dbt/jit/slow.c - memory accesses whose test in translated code missed, and for which the second-level TLB
+ * (refill.c) did not help.
  *
- * What the second-level TLB has is put into the first, and the test is made again. A read that
+ * What that has after all is put into the first level, and the test is made again. A read that
  * leaves its page is done here, into a buffer that the instruction then reads instead. Everything
  * else - walks, faults, devices, writes across pages and to pages of code - is interpreted.
  *
@@ -33,6 +34,8 @@ void draft_cold_access(struct draft *draft, const struct cold *cold)
     struct emitter *out = &draft->out;
     if (cold->form & FORM_CONSTANT)
         emit_mov_imm(out, T0, cold->address);
+    if (cold->form & FORM_KEEP)
+        draft_linear_address(draft, cold->one, &(const struct access){.ea = cold->ea});
     emit_call(out, jit_rw(draft->jit, cold->stub));
     const u8 *note = out->at;
     bool special = (cold->form & FORM_FLAGS) != 0;
@@ -107,6 +110,8 @@ static bool read_across(struct cpu *cpu, gva_t gva, unsigned bytes, unsigned for
         to[i] = i < first ? a[i] : b[i - first];
     cpu->jit_slow[0] = (u64)(uintptr_t)to;
     cpu->jit_slow[1] = form & FORM_BASE ? (u64)(uintptr_t)to - gva : 0;
+    if (form & FORM_KEEP)
+        cpu->jit_slow[1] = bytes - 1;
     return true;
 }
 
@@ -150,7 +155,7 @@ void jit_make_slow_stubs(struct jit *jit, struct emitter *out)
             struct host_mem tag = {STATE, T1, 0, at};
             jit->slow_table[privilege][write] = jit_offset(jit, out->at);
             emit_alu_mem(out, ALU_ADD, T0, &tag);
-            emit_jmp(out, jit_rw(jit, jit->slow));
+            emit_jmp(out, jit_rw(jit, jit->refill[privilege][write]));
         }
     }
 }

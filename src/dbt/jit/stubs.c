@@ -149,6 +149,7 @@ bool jit_make_stubs(struct jit *jit)
     jit->slow = jit_offset(jit, out->at);
     emit_store(out, T0, STATE, STATE_AT(jit_slow));
     emit_fallback(out, (u64)(uintptr_t)jit_slow_access, true);
+    jit_make_refill_stubs(jit, out);
     jit_make_slow_stubs(jit, out);
     jit_make_line_stubs(jit, out);
     jit->trap = jit_offset(jit, out->at);

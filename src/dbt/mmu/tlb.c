@@ -15,7 +15,7 @@
 #include "dbt/mmu/walk_priv.h"
 
 /* Address-space number 0 is never given out, so a tag of 0 matches nothing. */
-enum { ASID_GLOBAL = 0xffff, ASID_FIRST = 1 };
+enum { ASID_GLOBAL = CPU_ASID_GLOBAL, ASID_FIRST = 1 };
 #define TAG_ASID 0xffffull
 #define TAG_PAGE (~TAG_ASID)
 
@@ -29,10 +29,9 @@ static u64 tag_of(gva_t gva, unsigned asid)
     return (gva >> 12 << 16) | asid;
 }
 
-static unsigned set_of(gva_t gva)
+static struct cpu_walk_entry *set_of(struct cpu_tlb *tlb, u64 tag)
 {
-    u64 page = gva >> 12;
-    return (unsigned)(page ^ (page >> 10) ^ (page >> 20)) & (CPU_TLB_SETS - 1);
+    return tlb->walks[tag * CPU_WALK_HASH >> CPU_WALK_HASH_SHIFT];
 }
 
 static void entry_clear(struct cpu_tlb_entry *entry, unsigned index)
@@ -191,6 +190,17 @@ static void large_flush(struct cpu *cpu, gva_t gva, u64 flag, unsigned shift)
     fetch_forget(cpu);
 }
 
+/* The entry with TAG, or NULL: there is one at most. */
+static struct cpu_walk_entry *way_find(struct cpu_tlb *tlb, u64 tag)
+{
+    struct cpu_walk_entry *set = set_of(tlb, tag);
+    for (unsigned way = 0; way < CPU_TLB_WAYS; way++) {
+        if (set[way].tag == tag)
+            return &set[way];
+    }
+    return NULL;
+}
+
 /* Drops the one 4 KiB entry of GVA. */
 static void page_drop(struct cpu *cpu, unsigned asid, gva_t gva)
 {
@@ -202,10 +212,11 @@ static void page_drop(struct cpu *cpu, unsigned asid, gva_t gva)
             entry_clear(entry, index);
     }
     lines_clear_page(cpu, gva & WALK_GPA);
-    struct cpu_walk_entry *set = tlb->walks[set_of(gva)];
-    for (unsigned way = 0; way < CPU_TLB_WAYS; way++) {
-        if (set[way].tag == tag_of(gva, asid) || set[way].tag == tag_of(gva, ASID_GLOBAL))
-            set[way].tag = 0;
+    const u64 tags[] = {tag_of(gva, asid), tag_of(gva, ASID_GLOBAL)};
+    for (unsigned i = 0; i < ARRAY_LEN(tags); i++) {
+        struct cpu_walk_entry *found = way_find(tlb, tags[i]);
+        if (found)
+            found->tag = 0;
     }
 }
 
@@ -238,25 +249,24 @@ void mmu_flush_page_pcid(struct cpu *cpu, unsigned pcid, gva_t gva)
 
 static struct cpu_walk_entry *walk_find(struct cpu *cpu, gva_t gva)
 {
-    struct cpu_walk_entry *set = cpu->tlb.walks[set_of(gva)];
-    u64 own = tag_of(gva, cpu->tlb.asid), global = tag_of(gva, ASID_GLOBAL);
-    for (unsigned way = 0; way < CPU_TLB_WAYS; way++) {
-        if (set[way].tag == own || set[way].tag == global)
-            return &set[way];
-    }
-    return NULL;
+    struct cpu_walk_entry *own = way_find(&cpu->tlb, tag_of(gva, cpu->tlb.asid));
+    return own ? own : way_find(&cpu->tlb, tag_of(gva, ASID_GLOBAL));
 }
 
 static void walk_insert(struct cpu *cpu, gva_t gva, u64 walk)
 {
     struct cpu_tlb *tlb = &cpu->tlb;
+    u64 tag = tag_of(gva, (walk & WALK_GLOBAL) ? ASID_GLOBAL : tlb->asid);
     struct cpu_walk_entry *entry = walk_find(cpu, gva);
-    if (entry == NULL) {
-        unsigned set = set_of(gva);
-        entry = &tlb->walks[set][tlb->victim[set]++ % CPU_TLB_WAYS];
+    if (entry && entry->tag != tag) { /* it became global, or is no more */
+        entry->tag = 0;
+        entry = NULL;
     }
-    *entry = (struct cpu_walk_entry){tag_of(gva, (walk & WALK_GLOBAL) ? ASID_GLOBAL : tlb->asid),
-                                     walk};
+    if (entry == NULL) {
+        struct cpu_walk_entry *set = set_of(tlb, tag);
+        entry = &set[tlb->victim[(set - tlb->walks[0]) / CPU_TLB_WAYS]++ % CPU_TLB_WAYS];
+    }
+    *entry = (struct cpu_walk_entry){tag, walk, 0, NULL};
     large_note(cpu, gva, walk);
 }
 
@@ -290,6 +300,19 @@ static bool write_tag_allowed(struct mem_slot *slot, gpa_t gpa)
     return !(old & MEM_CODE);
 }
 
+/* Lets translated code fill the first level with what it has got once from here: what allows it
+ * does not change without a flush, but for the page's flags, which translated code looks at. */
+static void walk_had(struct cpu *cpu, gva_t gva, u64 walk, const struct mem_slot *slot,
+                     unsigned had)
+{
+    struct cpu_walk_entry *found = walk_find(cpu, gva);
+    u64 offset = (walk & WALK_GPA) - slot->base, host = (u64)(uintptr_t)slot->host + offset;
+    if (found == NULL || found->gpa != walk || (host & ~WALK_GPA) != 0)
+        return;
+    found->page_flags = &slot->page_flags[offset >> 12];
+    found->host = host | (found->host & ~WALK_GPA) | had;
+}
+
 void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
               enum cpu_privilege privilege)
 {
@@ -315,12 +338,16 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
         if (tlb->journal_count < CPU_TLB_JOURNAL)
             tlb->journal[tlb->journal_count++] = (u16)(privilege * CPU_TLB_ENTRIES + index);
     }
-    if (access != ACCESS_WRITE || slot->read_only || !write_tag_allowed(slot, gpa))
+    bool write = access == ACCESS_WRITE && !slot->read_only;
+    if (access != ACCESS_WRITE || write)
+        walk_had(cpu, gva, walk, slot, cpu_walk_had(privilege, write));
+    if (!write || !write_tag_allowed(slot, gpa))
         return;
     __atomic_store_n(&entry->write_tag, page, __ATOMIC_SEQ_CST);
-    /* Another vCPU that marks the page now either finds this tag or has set the flag already. */
+    /* Another vCPU that marks the page now either finds this tag or has set the flag already. It
+     * may even have taken it back again: then it will not look for tags a second time. */
     u8 flags = __atomic_load_n(&slot->page_flags[(gpa - slot->base) >> 12], __ATOMIC_SEQ_CST);
-    if (flags & MEM_CODE)
+    if ((flags & (MEM_CODE | MEM_CACHED)) != MEM_CACHED)
         __atomic_store_n(&entry->write_tag, tlb_no_tag(index), __ATOMIC_RELAXED);
 }
 

@@ -14,7 +14,7 @@ enum walk_flag {
     WALK_USER = 2,  /* user-accessible at every level */
     WALK_NX = 4,    /* not executable at some level */
     WALK_DIRTY = 8, /* the leaf's D bit is set: a write needs no other walk */
-    WALK_GLOBAL = 16,
+    WALK_GLOBAL = CPU_WALK_GLOBAL,
     WALK_2M = 32, /* a piece of a 2 MiB or 4 MiB page */
     WALK_1G = 64
 };
