@@ -163,9 +163,13 @@ int machine_boot(struct machine *machine, const struct boot_request *kernel, str
     request.mem = &machine->mem;
     request.map = &machine->map;
     request.rsdp = MEMMAP_TABLES_BASE;
+    machine->is_standing = true;
     reset_devices(machine);
     set_virtual_wire(machine);
     int r = assign_pci(machine, err);
+    if (r == 0)
+        r = machine_remap(machine, err);
+    machine->is_standing = false;
     if (r == 0)
         r = write_tables(machine, err);
     if (r == 0)
@@ -370,6 +374,14 @@ static int load_cpu(struct machine *machine, unsigned index, struct state_reader
     return r < 0 ? r : lapic_to_engine(machine, index, err);
 }
 
+static int load_pci(struct machine *machine, struct state_reader *body, struct err *err)
+{
+    machine->is_standing = true;
+    int r = pci_bus_load(machine->pci_bus, body, err);
+    machine->is_standing = false;
+    return r < 0 ? r : machine_remap(machine, err);
+}
+
 int machine_load(struct machine *machine, struct state_reader *reader, struct err *err)
 {
     struct state_reader body;
@@ -384,7 +396,7 @@ int machine_load(struct machine *machine, struct state_reader *reader, struct er
     if (r == 0)
         r = section_open(reader, "pci", &body, err);
     if (r == 0)
-        r = pci_bus_load(machine->pci_bus, &body, err);
+        r = load_pci(machine, &body, err);
     if (r == 0)
         r = section_close(&body, "pci", err);
     for (unsigned i = 0; r == 0 && i < machine->config.cpu_count; i++)

@@ -19,6 +19,7 @@
 
 struct blk;
 struct chr;
+struct display;
 struct engine;
 struct entropy;
 struct machine;
@@ -47,6 +48,9 @@ struct machine_host {
     void (*wake)(void *ctx, unsigned cpu);
     /* The calling vCPU's thread lets others have its processor: it waits for another vCPU. */
     void (*yield)(void *ctx);
+    /* The guest moved memory that PCI devices have. The calling vCPU runs no guest code before
+     * every vCPU stands still and machine_remap() has been called. Device locks held. */
+    void (*remap)(void *ctx);
     void *ctx; /* borrowed */
 };
 
@@ -69,8 +73,9 @@ struct machine_config {
     unsigned net_count;
     struct machine_port ports[MACHINE_PORTS_MAX];
     unsigned port_count;
-    bool has_hpet;    /* guests are told of the HPET, which is there in any case */
-    bool has_testdev; /* the ports of bare-metal test programs */
+    struct display *display; /* borrowed: a screen, keyboard and pointer; NULL: there are none */
+    bool has_hpet;           /* guests are told of the HPET, which is there in any case */
+    bool has_testdev;        /* the ports of bare-metal test programs */
     struct machine_host host;
 };
 
@@ -102,6 +107,9 @@ u64 machine_deadline_ns(struct machine *machine, const struct vcpu *vcpu);
 /* Does what VCPU's exit asks for. Exits that end the machine call machine_host.end. False for
  * EXIT_FAILED, of which only the caller knows what to do. */
 bool machine_dispatch(struct machine *machine, struct vcpu *vcpu);
+
+/* Makes guest memory what the guest's PCI BARs say. While no vCPU runs and the loop is idle. */
+MUST_CHECK int machine_remap(struct machine *machine, struct err *err);
 
 void machine_press_power_button(struct machine *machine);
 

@@ -19,8 +19,9 @@ struct ioapic;
 struct pci_bus;
 struct pic;
 struct pm;
+struct vga;
 
-enum { MACHINE_DEVICES_MAX = 24 };
+enum { MACHINE_DEVICES_MAX = 24, MACHINE_RAM_BARS_MAX = 4 };
 enum { MACHINE_PCI_GSI = 16 }; /* I/O APIC input of PCI line 0; the others follow */
 
 extern const u8 machine_pci_irq[4]; /* ISA interrupts of the same lines, for guests on the PIC */
@@ -32,6 +33,12 @@ struct machine_device {
     struct lock *lock; /* own_lock, or the irq chip's */
     struct lock own_lock;
     u64 base;
+};
+
+/* PCI memory that is RAM, and its slot. */
+struct machine_ram_bar {
+    gpa_t asked;    /* where the BAR was when its slot was made or refused */
+    bool is_placed; /* a slot of guest memory is there */
 };
 
 /* What the vCPU's thread knows of its vCPU between runs. */
@@ -60,6 +67,9 @@ struct machine {
     struct pci_bus *pci_bus; /* owned */
     struct machine_device devices[MACHINE_DEVICES_MAX];
     unsigned device_count;
+    struct vga *vga; /* borrowed: the bus owns it; NULL: no screen */
+    struct machine_ram_bar ram_bars[MACHINE_RAM_BARS_MAX]; /* in the order of pci_bus_ram */
+    bool is_standing;      /* no vCPU runs: BARs may move without a pause */
     struct engine *engine; /* borrowed; of the attached vCPUs */
     struct machine_cpu cpus[MACHINE_CPUS_MAX];
 };
@@ -68,6 +78,9 @@ struct machine {
 bool machine_has_kernel_lapic(const struct machine *machine);
 /* hypercall.c: what VCPU's EXIT_HYPERCALL answers. */
 u64 machine_hypercall(struct machine *machine, const struct vcpu *vcpu);
+/* ram_bars.c: before PCI devices are made, and where the PCI bus tells of moves. */
+void machine_ram_bars_init(struct machine *machine);
+void machine_ram_moved(void *ctx);
 /* Puts STATE into the vCPU and notes what it will do next. */
 MUST_CHECK int machine_cpu_set(struct machine *machine, unsigned cpu, const struct x86_state *state,
                                struct err *err);

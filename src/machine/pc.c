@@ -20,6 +20,7 @@
  *   2         virtio-console with the named ports
  *   3 to 10   virtio-net adapters
  *   11 to 26  virtio-blk disks
+ *   27        VGA
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -34,6 +35,7 @@
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
+#include "dev/vga/vga.h"
 #include "dev/virtio/blk.h"
 #include "dev/virtio/console.h"
 #include "dev/virtio/net.h"
@@ -44,7 +46,7 @@
 #include "x86/cpuid.h"
 
 /* PCI slots: a device keeps its slot whatever else is configured. */
-enum { SLOT_RNG = 1, SLOT_CONSOLE = 2, SLOT_FIRST_NET = 3, SLOT_FIRST_DISK = 11 };
+enum { SLOT_RNG = 1, SLOT_CONSOLE = 2, SLOT_FIRST_NET = 3, SLOT_FIRST_DISK = 11, SLOT_VGA = 27 };
 
 enum { IRQ_KEYBOARD = 1, IRQ_COM1 = 4, IRQ_MOUSE = 12, IOAPIC_ID = 0 };
 
@@ -268,7 +270,9 @@ static int add_pci(struct machine *machine, struct err *err)
                                     .ecam_base = MEMMAP_ECAM_BASE,
                                     .ecam_bus_count = MEMMAP_ECAM_BYTES >> 20,
                                     .reset = ask_reset,
-                                    .reset_ctx = machine};
+                                    .reset_ctx = machine,
+                                    .ram_moved = machine_ram_moved,
+                                    .ram_moved_ctx = machine};
 
     for (unsigned i = 0; i < PCI_INTX_COUNT; i++) {
         config.intx[i] = (struct irq_line){.set = drive_intx, .ctx = machine, .pin = i};
@@ -329,6 +333,22 @@ static int add_virtio(struct machine *machine, struct err *err)
     return r;
 }
 
+static int add_screen(struct machine *machine, struct err *err)
+{
+    struct vga *vga = vga_new(&machine->clock);
+
+    if (!vga)
+        return err_set(err, -ENOMEM, "no memory for the VGA adapter");
+    int r = pci_bus_add(machine->pci_bus, vga_function(vga), SLOT_VGA, 0, err);
+    if (r < 0)
+        return r;
+    machine->vga = vga;
+    const struct display_source source = vga_source(vga);
+    const struct display_input input = {0};
+    display_attach(machine->config.display, &source, &input);
+    return vga_map(vga, &machine->bus, err);
+}
+
 /* ---- the machine -------------------------------------------------------------------------------
  */
 
@@ -366,6 +386,8 @@ static int build(struct machine *machine, struct err *err)
         r = add_pci(machine, err);
     if (r == 0)
         r = add_virtio(machine, err);
+    if (r == 0 && machine->config.display)
+        r = add_screen(machine, err);
     return r;
 }
 
@@ -389,6 +411,8 @@ struct machine *machine_build(const struct machine_config *config, struct err *e
     machine->config = *config;
     mem_init(&machine->mem);
     bus_init(&machine->bus);
+    machine_ram_bars_init(machine);
+    machine->is_standing = true;
     vm_clock_init(&machine->clock);
     kvmclock_init(&machine->kvmclock, &machine->mem, &machine->clock, clock_tsc_hz());
     paravirt_init(&machine->paravirt, &machine->mem, clock_tsc_hz());

@@ -11,21 +11,19 @@
 #include "vm/run.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "api/exit_status.h"
 #include "base/fmt.h"
 #include "core/clock.h"
 #include "host/fd.h"
+#include "host/futex.h"
 #include "host/loop.h"
 #include "host/map.h"
 #include "host/thread.h"
@@ -41,7 +39,6 @@
 #include "x86/regs.h"
 
 enum { FORCE_AFTER_SECONDS = 30 };
-#define NS_PER_SECOND 1000000000ull
 
 /* Ends that are not the machine's, after the last of enum machine_end. */
 enum { END_ENGINE_FAILED = MACHINE_CRASHED + 1, END_LEFT, END_FORCED };
@@ -76,7 +73,7 @@ struct vm {
         unsigned cpu;
         const char *reason; /* END_ENGINE_FAILED */
     } end;
-    struct loop_task end_task;
+    struct loop_task end_task, remap_task;
     struct x86_state crash; /* registers of end.cpu, for the message */
     int signal_fd, force_fd;
     struct loop_fd signal_watch, force_watch;
@@ -86,19 +83,6 @@ struct vm {
 
 /* ---- sleeping and waking -----------------------------------------------------------------------
  */
-
-static void futex_wake(u32 *word)
-{
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
-
-static void futex_wait(u32 *word, u32 value, u64 timeout_ns)
-{
-    struct timespec timeout = {.tv_sec = (time_t)(timeout_ns / NS_PER_SECOND),
-                               .tv_nsec = (long)(timeout_ns % NS_PER_SECOND)};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ns == TIMER_NEVER ? NULL : &timeout,
-            NULL, 0);
-}
 
 static void wake(void *ctx, unsigned cpu)
 {
@@ -158,6 +142,15 @@ static __thread unsigned current_cpu; /* of a vCPU thread: whose exit ended the 
 static void end(void *ctx, enum machine_end how, unsigned status)
 {
     end_with(ctx, (int)how, status, current_cpu, NULL);
+}
+
+/* The calling vCPU's thread leaves after this exit, as all others do; see follow_remap. */
+static void remap(void *ctx)
+{
+    struct vm *vm = ctx;
+
+    __atomic_store_n(&vm->stopping, 1, __ATOMIC_SEQ_CST);
+    loop_post(vm->loop, &vm->remap_task);
 }
 
 static void leave(void *ctx)
@@ -249,6 +242,23 @@ static void end_run(void *ctx)
         fprintf(stderr, "atoll-vm: reset: %s\r\n", err.text);
     }
     loop_stop(vm->loop);
+}
+
+/* Memory slots change while nothing runs, and then all goes on where it was. An end that came
+ * meanwhile has its own task. */
+static void follow_remap(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct err err = {0};
+
+    stop_threads(vm);
+    int r = machine_remap(vm->machine, &err);
+    if (r == 0 && !vm->end.is_set)
+        r = start_threads(vm, &err);
+    if (r == 0)
+        return;
+    fprintf(stderr, "atoll-vm: %s\r\n", err.text);
+    end_with(vm, END_ENGINE_FAILED, 0, 0, "guest memory could not be changed");
 }
 
 /* Writes the counters for who wants to see them; that they cannot be written ends nothing. */
@@ -355,11 +365,12 @@ static int make_machine(struct vm *vm, struct err *err)
 {
     const struct config *config = vm->config;
     const struct backends_escape escape = {.leave = leave, .ctx = vm};
-    struct machine_config machine = {.ram_bytes = config->memory_bytes,
-                                     .cpu_count = config->cpu_count,
-                                     .has_hpet = config->has_hpet,
-                                     .has_testdev = config->has_testdev,
-                                     .host = {.end = end, .wake = wake, .yield = yield, .ctx = vm}};
+    struct machine_config machine = {
+        .ram_bytes = config->memory_bytes,
+        .cpu_count = config->cpu_count,
+        .has_hpet = config->has_hpet,
+        .has_testdev = config->has_testdev,
+        .host = {.end = end, .wake = wake, .yield = yield, .remap = remap, .ctx = vm}};
 
     vm->exit_status = EXIT_STATUS_HOST;
     int r = map_init(&vm->ram, config->memory_bytes, 0, err);
@@ -452,6 +463,7 @@ static void take_down(struct vm *vm)
         loop_remove(vm->loop, &vm->signal_watch);
         loop_remove(vm->loop, &vm->force_watch);
         loop_unpost(vm->loop, &vm->end_task);
+        loop_unpost(vm->loop, &vm->remap_task);
         loop_free(vm->loop);
     }
     fd_close(&vm->signal_fd);
@@ -465,6 +477,7 @@ int run(const struct config *config, struct err *err)
 
     vm = (struct vm){.config = config, .signal_fd = -1, .force_fd = -1, .ram = {.fd = -1}};
     vm.end_task = (struct loop_task){.run = end_run, .ctx = &vm};
+    vm.remap_task = (struct loop_task){.run = follow_remap, .ctx = &vm};
     int r = start(&vm, err);
     if (r == 0) {
         loop_run(vm.loop);

@@ -62,6 +62,10 @@ struct pci_bar {
     u64 bytes;                     /* a power of two */
     struct pci_function *function; /* borrowed: whose it is */
     unsigned index;
+    /* Not NULL: the BAR is memory that guests use as RAM, of `bytes` at this place. The machine
+     * makes it a slot of guest memory wherever the BAR lies; what comes past that reaches bar_read
+     * and bar_write. Borrowed: the device's. */
+    u8 *ram;
     /* Both under the bus's map lock: where the guest wants it, and where it is. */
     u64 wanted_base, mapped_base;
 };

@@ -138,8 +138,11 @@ void pci_bus_remap(struct pci_bus *bus, struct pci_function *function)
 {
     if (bus == NULL)
         return;
+    bool moved = false;
     lock_acquire(&bus->map_lock);
     for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
+        struct pci_bar *bar = &function->bars[i];
+        moved = moved || (bar->ram && bar->mapped_base != pci_bar_wanted(function, bar));
         function->bars[i].wanted_base = pci_bar_wanted(function, &function->bars[i]);
         bar_unmap(bus, &function->bars[i]);
     }
@@ -153,6 +156,24 @@ void pci_bus_remap(struct pci_bus *bus, struct pci_function *function)
             bar_map(bus, &other->bars[i]);
     }
     lock_release(&bus->map_lock);
+    if ((moved || others) && bus->config.ram_moved)
+        bus->config.ram_moved(bus->config.ram_moved_ctx);
+}
+
+bool pci_bus_ram(struct pci_bus *bus, unsigned index, const struct pci_bar **ret_bar, u64 *ret_base)
+{
+    for_each_function(bus, function) for (unsigned i = 0; i < PCI_BAR_COUNT; i++)
+    {
+        struct pci_bar *bar = &function->bars[i];
+        if (bar->ram == NULL || index-- > 0)
+            continue;
+        lock_acquire(&bus->map_lock);
+        *ret_bar = bar;
+        *ret_base = bar->mapped_base;
+        lock_release(&bus->map_lock);
+        return true;
+    }
+    return false;
 }
 
 struct window {

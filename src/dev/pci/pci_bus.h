@@ -32,6 +32,10 @@ struct pci_bus_config {
     unsigned ecam_bus_count;     /* 1 to 256; buses above 0 are empty */
     void (*reset)(void *ctx);    /* any vCPU thread, bridge lock held; may be NULL */
     void *reset_ctx;             /* borrowed */
+    /* A BAR that is RAM has another place. Any vCPU thread, the function's lock held; pci_bus_ram
+     * tells where. May be NULL. */
+    void (*ram_moved)(void *ctx);
+    void *ram_moved_ctx; /* borrowed */
 };
 
 /* The address space that BARs may be placed in; an end is one past the last byte. */
@@ -62,6 +66,11 @@ static inline unsigned pci_bus_intx_line(unsigned slot)
 {
     return slot % PCI_INTX_COUNT;
 }
+
+/* The INDEX-th BAR that is RAM, in an order that never changes, and where it lies
+ * (PCI_BAR_NOWHERE: nowhere). False: there are fewer. */
+bool pci_bus_ram(struct pci_bus *bus, unsigned index, const struct pci_bar **ret_bar,
+                 u64 *ret_base);
 
 /* The function at SLOT.NUMBER, or NULL. */
 struct pci_function *pci_bus_find(struct pci_bus *bus, unsigned slot, unsigned number);

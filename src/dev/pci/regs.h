@@ -42,6 +42,7 @@ enum { PCI_HEADER_MULTI_FUNCTION = 0x80 };
 enum pci_bar_bit {
     PCI_BAR_IS_IO = 1,
     PCI_BAR_IS_64BIT = 4,
+    PCI_BAR_IS_PREFETCHABLE = 8,
     PCI_BAR_FLAGS_IO = 3,
     PCI_BAR_FLAGS_MEMORY = 15
 };
