@@ -2,11 +2,14 @@
  * dbt/jit/away.c - where the guest's arithmetic flags are: in the host's flags, or put away.
  *
  * The short tests of memory operands change flags, and the tests that do not are several times as
- * long. Where flags only pass through instructions with more than one test - a function's pops up
- * to its RET, the pushes before a call - they are put into cpu->jit_flags before the first test and
- * taken back before the block is left or somebody reads or changes them. What is interpreted
- * meanwhile is told by META_FLAGS (jit_flags_meet). What can be made again after each test
- * (flags.c) stays where it is.
+ * long. Where flags only pass through instructions with more than one test - the pushes before a
+ * jump - they are put into cpu->jit_flags before the first test and taken back before the block is
+ * left or somebody reads or changes them. What is interpreted meanwhile is told by META_FLAGS
+ * (jit_flags_meet). What can be made again after each test (flags.c) stays where it is.
+ *
+ * Returns and indirect branches always go with flags put away, if they are not dead, and links to
+ * other pages may. Where a call comes back they are away, and there they stay if they only pass
+ * through to the next return.
  */
 #include "dbt/jit/draft_priv.h"
 
@@ -53,20 +56,36 @@ static unsigned check_count(const struct draft_insn *one)
     return stack + memory;
 }
 
-/* Whether enough tests follow, from instruction AT on, for flags to be put away. */
-static bool pays(const struct draft *draft, unsigned at)
+/* Whether where INSN leads to flags must be away. */
+static bool is_border(const struct insn *insn)
 {
+    return insn->op == OP_RET || insn->op == OP_JMP_IND || insn->op == OP_CALL_IND;
+}
+
+/* Whether they may be: the way leads to another page. */
+static bool may_be_border(const struct draft *draft, const struct draft_insn *one)
+{
+    u64 target = insn_next_rip(draft, one) + one->insn.imm;
+    return (one->insn.op == OP_JMP || one->insn.op == OP_CALL) && target >> 12 != draft->rip >> 12;
+}
+
+/* Whether flags are to be put away before ONE, which they pass through. */
+static bool pays(const struct draft *draft, const struct draft_insn *one)
+{
+    const struct draft_insn *end = draft->insns + draft->insn_count, *at = one;
     unsigned checks = 0;
-    for (; at < draft->insn_count && checks < CHECKS_MIN; at++) {
-        const struct draft_insn *one = &draft->insns[at];
-        bool last = ends_run(&one->insn);
-        if (!last && !lets_flags_pass(one))
-            break;
-        checks += check_count(one);
-        if (last)
-            break;
-    }
-    return checks >= CHECKS_MIN;
+    struct flags_recipe recipe;
+    if (is_border(&one->insn))
+        return true;
+    if (check_count(one) == 0)
+        return false;
+    for (; at < end && !ends_run(&at->insn) && lets_flags_pass(at); at++)
+        checks += check_count(at);
+    if (at < end && is_border(&at->insn))
+        return true;
+    bool leaves = at < end && may_be_border(draft, at);
+    checks += at < end && ends_run(&at->insn) ? check_count(at) : 0;
+    return checks >= (leaves ? 1 : CHECKS_MIN) && !flags_recipe(draft, one, &recipe);
 }
 
 static struct host_mem flags_place(void)
@@ -85,29 +104,43 @@ static void put_away(struct draft *draft)
     draft->flags_away = true;
 }
 
-void draft_flags_back(struct draft *draft)
+void jit_emit_flags_back(struct emitter *out)
 {
-    struct emitter *out = &draft->out;
     struct host_mem place = flags_place();
-    if (!draft->flags_away)
-        return;
     emit_mov(out, T1, RAX);
     emit_op_mem(out, 0x0fb7, false, RAX, &place);       /* movzx */
     emit_bytes(out, (const u8[]){0x04, 0x7f, 0x9e}, 3); /* add al, 0x7f; sahf */
     emit_mov(out, RAX, T1);
+}
+
+void jit_emit_flags_put(struct emitter *out, unsigned image, unsigned scratch)
+{
+    struct host_mem place = flags_place();
+    emit_mov32(out, scratch, image);
+    emit_shr32_imm(out, scratch, 11);
+    emit_alu_imm(out, ALU_AND, false, scratch, 1);
+    emit_alu_imm(out, ALU_AND, false, image, 0xff);
+    emit_shift_imm(out, SHIFT_SHL, image, 8);
+    emit_op_reg(out, 0x0b, false, image, scratch); /* or */
+    emit_u8(out, 0x66);
+    emit_op_mem(out, 0x89, false, image, &place);
+}
+
+void draft_flags_back(struct draft *draft)
+{
+    if (draft->flags_away)
+        jit_emit_flags_back(&draft->out);
     draft->flags_away = false;
 }
 
 void draft_flags_before(struct draft *draft, struct draft_insn *one)
 {
     bool pass = ends_run(&one->insn) || lets_flags_pass(one);
-    struct flags_recipe recipe;
     if (one->live_before == 0)
         draft->flags_away = false;
     else if (!pass)
         draft_flags_back(draft);
-    else if (!draft->flags_away && check_count(one) > 0 &&
-             pays(draft, (unsigned)(one - draft->insns)) && !flags_recipe(draft, one, &recipe))
+    else if (!draft->flags_away && pays(draft, one))
         put_away(draft);
     one->flags_away = draft->flags_away;
     if (one->flags_away)

@@ -5,7 +5,8 @@
  * the target block once it is linked (link.c). Backward branches poll cpu->attention first.
  * A guest call is a host call, so that the host predicts the guest's return: the guest's RET takes
  * the address from the guest's stack into r8 and does a host RET; the return site compares r8 with
- * the address that it stands for. What does not match is looked up like any indirect branch.
+ * the address that it stands for. Relative code does not know that: its calls push it on the return
+ * stack before. What does not match is looked up like any indirect branch.
  */
 #include "dbt/jit/draft_priv.h"
 
@@ -35,7 +36,10 @@ static u32 exit_new(struct draft *draft, u64 rip)
         return 0;
     }
     u32 number = exits->next++;
-    jit->exits[number] = (struct jit_exit){.target_rip = rip, .relative = draft->relative};
+    jit->exits[number] = (struct jit_exit){.target_rip = rip,
+                                           .relative = draft->relative,
+                                           .leaves_page = rip >> 12 != draft->rip >> 12,
+                                           .flags_away = draft->flags_away};
     return number;
 }
 
@@ -45,28 +49,39 @@ static bool is_backwards(const struct draft *draft, u64 target)
     return (s64)(target - draft->rip) <= 0;
 }
 
-/* What the return site takes back from the return stack. */
-static void push_delta(struct draft *draft)
+/* Where flags must be for a direct way to RIP: links to other pages may find them put away. Whether
+ * T1 was lost. */
+static bool flags_for_exit(struct draft *draft, u64 rip)
 {
-    if (draft->relative)
-        emit_push_mem(&draft->out, STATE, STATE_AT(jit_delta));
+    if (!draft->flags_away || rip >> 12 != draft->rip >> 12)
+        return false;
+    bool live = draft_live_flags_at(draft, rip) != 0;
+    if (live)
+        draft_flags_back(draft);
+    draft->flags_away = false;
+    return live;
 }
 
-/* A jump or call to the exit for RIP. A poll before it leaves by the same exit, so it must come
- * after all that the instruction does. A polled call loses its return site's prediction, no more.
- */
-static void exit_branch(struct draft *draft, u64 rip, bool is_call)
+/* A jump to the exit for RIP. A poll before it leaves by the same exit, so it must come after all
+ * that the instruction does. For a CALL in relative code RETURN_REG is the return address. A polled
+ * call loses its return site's prediction, no more. */
+static void exit_branch(struct draft *draft, u64 rip, const struct draft_insn *call,
+                        unsigned return_reg)
 {
     struct emitter *out = &draft->out;
     u8 *poll = NULL;
+    bool lost = flags_for_exit(draft, rip) && return_reg == T1;
     u32 number = exit_new(draft, rip);
-    draft_flags_back(draft);
     if (is_backwards(draft, rip))
-        poll = jit_expect_u32(out, STATE_AT(attention), 0, draft_live_flags_at(draft, rip) != 0);
-    if (is_call)
-        push_delta(draft);
+        poll = jit_expect_u32(out, STATE_AT(attention), 0,
+                              !draft->flags_away && draft_live_flags_at(draft, rip) != 0);
+    if (call && draft->relative) {
+        if (lost)
+            draft_address(draft, T1, insn_next_rip(draft, call), draft->code_bytes == 8);
+        emit_push(out, return_reg);
+    }
     emit_pad_displacement(out, 1);
-    u8 *jump = is_call ? emit_call(out, NULL) : emit_jmp(out, NULL);
+    u8 *jump = call ? emit_call(out, NULL) : emit_jmp(out, NULL);
     struct cold *cold = draft_cold(draft, COLD_EXIT);
     if (cold == NULL)
         return;
@@ -77,7 +92,7 @@ static void exit_branch(struct draft *draft, u64 rip, bool is_call)
 
 void draft_exit_to(struct draft *draft, u64 rip)
 {
-    exit_branch(draft, rip, false);
+    exit_branch(draft, rip, NULL, 0);
 }
 
 /* ---- branches ---- */
@@ -94,7 +109,7 @@ static void do_jcc(struct draft *draft, const struct draft_insn *one)
     unsigned condition = insn_condition(&one->insn);
     if (is_backwards(draft, target)) { /* the poll stands on the taken way only */
         u8 *skip = emit_jcc(out, condition ^ 1, NULL);
-        exit_branch(draft, target, false);
+        exit_branch(draft, target, NULL, 0);
         emit_patch(skip, out->at);
         return;
     }
@@ -117,28 +132,34 @@ static void do_count_branch(struct draft *draft, const struct draft_insn *one)
     emit_u8(out, one->insn.opcode);
     emit_u8(out, 5); /* over the jump to the next instruction */
     u8 *not_taken = emit_jmp(out, NULL);
-    exit_branch(draft, branch_target(draft, one), false);
+    exit_branch(draft, branch_target(draft, one), NULL, 0);
     emit_patch(not_taken, out->at);
 }
 
-/* Where a call comes back: r8 must be the address after the call. A relative block's delta is that
- * of its caller then; its mapping still stands, because return stacks are emptied when one goes. */
+/* Where a call comes back: r8 must be the address after the call. A relative block's mapping still
+ * stands then, because return stacks are emptied when one goes, but the delta may be another's. */
 static void return_site(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
+    const u8 *lookup = jit_rw(draft->jit, draft->jit->lookup);
     u64 rip = insn_next_rip(draft, one);
     if (draft->relative) {
-        emit_pop(out, RCX);
-        emit_store(out, RCX, STATE, STATE_AT(jit_delta));
+        emit_pop(out, T1);
+        emit_cmp_reg(out, T0, T1);
+        (void)emit_jcc(out, COND_NE, lookup);
+        emit_alu_imm(out, ALU_SUB, true, T0, (s32)rip);
+        emit_store(out, T0, STATE, STATE_AT(jit_delta));
+    } else {
+        u8 *mismatch = jit_expect_rip(out, rip);
+        if (!out->full)
+            emit_patch(mismatch, lookup);
     }
-    u8 *mismatch = draft->relative ? jit_expect_rip_relative(out, rip) : jit_expect_rip(out, rip);
-    struct cold *cold = draft_cold(draft, COLD_MISMATCH);
-    if (cold)
-        cold->jump = mismatch;
+    draft->flags_away = true;
 }
 
-/* Stores the return address below RSP and moves RSP. Live flags are kept or made again. */
-static void push_return_address(struct draft *draft, const struct draft_insn *one)
+/* Stores the return address below RSP and moves RSP. In relative code that address is in T0 or T1,
+ * which is returned. Live flags are kept or made again. */
+static unsigned push_return_address(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     struct flags_recipe recipe;
@@ -150,41 +171,42 @@ static void push_return_address(struct draft *draft, const struct draft_insn *on
     struct host_mem mem, below = host_mem_base(GUEST_RSP, -bytes);
     u64 rip = insn_next_rip(draft, one);
     draft_access(draft, one, &access, &mem);
-    if (!draft->relative && (!wide || (s64)rip == (s32)rip)) {
+    bool is_imm = !draft->relative && (!wide || (s64)rip == (s32)rip);
+    if (mem.base == T0 && (!is_imm || (again && recipe.scratch)))
+        draft_fold(draft, &mem);
+    unsigned reg = mem.base == T0 ? T1 : T0;
+    if (again && reg == T1)
+        flags_make(draft, &recipe, 0);
+    if (is_imm) {
         emit_op_mem(out, 0xc7, wide, 0, &mem);
         emit_u32(out, (u32)rip);
     } else {
-        draft_fold(draft, &mem);
-        draft_address(draft, T1, rip, wide);
-        emit_op_mem(out, 0x89, wide, T1, &mem);
+        draft_address(draft, reg, rip, wide);
+        emit_op_mem(out, 0x89, wide, reg, &mem);
     }
     emit_lea(out, wide, GUEST_RSP, &below);
-    if (again)
+    if (again && reg == T0)
         flags_make(draft, &recipe, -bytes);
+    return reg;
 }
 
 static void do_call(struct draft *draft, const struct draft_insn *one)
 {
-    push_return_address(draft, one);
-    exit_branch(draft, branch_target(draft, one), true);
+    unsigned reg = push_return_address(draft, one);
+    exit_branch(draft, branch_target(draft, one), one, reg);
     return_site(draft, one);
 }
 
-/* The target of an indirect branch into r8. */
+/* The target of an indirect branch into r8; flags are away. */
 static void read_target(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     if (insn->has_memory) {
-        struct flags_recipe recipe;
-        bool again = flags_recipe(draft, one, &recipe);
-        struct access access = {ea_of(insn), draft->code_bytes, false,
-                                !again && one->live_before != 0, again ? &recipe : NULL};
+        struct access access = {ea_of(insn), draft->code_bytes, false, false, NULL};
         struct host_mem mem;
         draft_access(draft, one, &access, &mem);
         emit_op_mem(out, 0x8b, draft->code_bytes == 8, T0, &mem);
-        if (again)
-            flags_make(draft, &recipe, 0);
     } else if (in_slot(insn->rm)) {
         emit_load(out, T0, STATE, slot_at(insn->rm));
     } else if (draft->code_bytes == 4) {
@@ -199,10 +221,10 @@ static void do_call_indirect(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     read_target(draft, one);
     emit_store(out, T0, STATE, STATE_AT(jit_target));
-    push_return_address(draft, one);
+    unsigned reg = push_return_address(draft, one);
+    if (draft->relative)
+        emit_push(out, reg);
     emit_load(out, T0, STATE, STATE_AT(jit_target));
-    draft_flags_back(draft);
-    push_delta(draft);
     jit_emit_indirect(out, true);
     return_site(draft, one);
 }
@@ -211,20 +233,13 @@ static void do_ret(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     bool wide = draft->code_bytes == 8;
-    struct flags_recipe recipe;
-    bool again = flags_recipe(draft, one, &recipe);
-    struct access access = {ea_stack(draft, 0), draft->code_bytes, false,
-                            !again && one->live_before != 0, again ? &recipe : NULL};
+    struct access access = {ea_stack(draft, 0), draft->code_bytes, false, false, NULL};
     struct host_mem mem;
     s32 more = one->insn.imm_offset < one->insn.length ? (s32)one->insn.imm : 0;
     struct host_mem above = host_mem_base(GUEST_RSP, (s32)draft->code_bytes + more);
     draft_access(draft, one, &access, &mem);
     emit_op_mem(out, 0x8b, wide, T0, &mem);
     emit_lea(out, wide, GUEST_RSP, &above);
-    if (again)
-        flags_make(draft, &recipe, (s32)draft->code_bytes + more);
-    draft_flags_back(draft);
-    emit_mov(out, T1, RCX); /* as return sites want it */
     emit_ret(out);
 }
 
@@ -253,7 +268,7 @@ void draft_control(struct draft *draft, const struct draft_insn *one)
         do_jcc(draft, one);
         break;
     case OP_JMP:
-        exit_branch(draft, branch_target(draft, one), false);
+        exit_branch(draft, branch_target(draft, one), NULL, 0);
         break;
     case OP_JCXZ:
     case OP_LOOP:
@@ -267,7 +282,6 @@ void draft_control(struct draft *draft, const struct draft_insn *one)
         break;
     case OP_JMP_IND:
         read_target(draft, one);
-        draft_flags_back(draft);
         jit_emit_indirect(&draft->out, false);
         break;
     default:
@@ -297,21 +311,15 @@ static void cold_slow(struct draft *draft, const struct cold *cold)
     emit_jmp(out, cold->resume);
 }
 
-static void cold_mismatch(struct draft *draft)
-{
-    emit_mov(&draft->out, RCX, T1);
-    emit_jmp(&draft->out, jit_rw(draft->jit, draft->jit->lookup));
-}
-
 static void cold_exit(struct draft *draft, const struct cold *cold)
 {
     struct emitter *out = &draft->out;
     struct jit_exit *exit = &draft->jit->exits[cold->number];
-    exit->leaves_page = exit->target_rip >> 12 != draft->rip >> 12;
+    u32 stub = exit->flags_away ? draft->jit->exit_away : draft->jit->exit_stub;
     exit->jump = jit_offset(draft->jit, cold->jump);
     exit->stub = jit_offset(draft->jit, out->at);
     emit_mov_imm(out, T1, cold->number << LEAVE_BITS | LEAVE_EXIT);
-    emit_jmp(out, jit_rw(draft->jit, draft->jit->exit_stub));
+    emit_jmp(out, jit_rw(draft->jit, stub));
     if (out->full)
         return;
     emit_patch(cold->jump, jit_rw(draft->jit, exit->stub));
@@ -322,8 +330,7 @@ static void cold_exit(struct draft *draft, const struct cold *cold)
 static void cold_again(struct draft *draft)
 {
     draft_address(draft, T0, draft->rip, true);
-    emit_mov(&draft->out, T1, RCX); /* as the stub wants it */
-    emit_jmp(&draft->out, jit_rw(draft->jit, draft->jit->indirect_miss));
+    emit_jmp(&draft->out, jit_rw(draft->jit, draft->jit->again));
 }
 
 void draft_cold_code(struct draft *draft)
@@ -348,8 +355,6 @@ void draft_cold_code(struct draft *draft)
             draft_cold_access(draft, cold);
         else if (cold->kind == COLD_SLOW)
             cold_slow(draft, cold);
-        else if (cold->kind == COLD_MISMATCH)
-            cold_mismatch(draft);
         else
             cold_again(draft);
     }

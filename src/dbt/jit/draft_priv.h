@@ -29,12 +29,11 @@ struct draft_insn {
 };
 
 enum cold_kind {
-    COLD_SLOW,     /* the instruction is interpreted */
-    COLD_ACCESS,   /* a memory access that missed */
-    COLD_EXIT,     /* an exit's stub */
-    COLD_READY,    /* an interpreted instruction in decoded form */
-    COLD_MISMATCH, /* a return to somewhere else: look the address in r8 up */
-    COLD_AGAIN     /* the block cannot run as things are: back to C, to find it anew */
+    COLD_SLOW,   /* the instruction is interpreted */
+    COLD_ACCESS, /* a memory access that missed */
+    COLD_EXIT,   /* an exit's stub */
+    COLD_READY,  /* an interpreted instruction in decoded form */
+    COLD_AGAIN   /* the block cannot run as things are: back to C, to find it anew */
 };
 
 /* How flags are made again (flags.c). */

@@ -5,9 +5,7 @@
  * With flags to keep, the test is a difference in rcx and JRCXZ; rcx is spilled meanwhile and back
  * in place on both ways out.
  *
- * Tests of RIP always keep flags: where one fails, the guest goes on at another address than the
- * one whose live flags were known when the test was made. Whoever comes to such a test has put rcx
- * into T1 before, so that the test has a register at hand.
+ * Tests of RIP need not keep them: who comes to one has put them away.
  */
 #include "dbt/jit/jit_priv.h"
 
@@ -65,43 +63,31 @@ u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags)
     return unless_zero(out);
 }
 
-/* Branches away unless rcx, whose value is in T1, is 0. */
-static u8 *unless_rcx_zero(struct emitter *out)
+u8 *jit_expect_rip_relative(struct emitter *out, u64 rip, s32 at)
 {
-    u8 *zero = emit_jrcxz(out);
-    u8 *away = emit_jmp(out, NULL);
-    emit_patch8(out, zero, out->at);
-    emit_mov(out, RCX, T1);
-    return away;
-}
-
-u8 *jit_expect_rip_relative(struct emitter *out, u64 rip)
-{
-    struct host_mem difference = {T0, RCX, 0, 1 - (s32)rip};
-    emit_not(out, RCX);
-    emit_lea(out, true, RCX, &difference); /* r8 - RIP - rcx */
-    return unless_rcx_zero(out);
+    struct host_mem delta = host_mem_base(STATE, at);
+    emit_mov(out, T1, T0);
+    emit_alu_mem(out, ALU_SUB, T1, &delta);
+    emit_alu_imm(out, ALU_CMP, true, T1, (s32)rip); /* less than HOME_BYTES */
+    return emit_jcc(out, COND_NE, NULL);
 }
 
 u8 *jit_expect_rip(struct emitter *out, u64 rip)
 {
-    u64 minus = 0 - rip;
-    struct host_mem difference = host_mem_base(T0, (s32)minus);
-    if ((s64)minus != (s32)minus) {
-        emit_mov_imm(out, RCX, minus);
-        difference = (struct host_mem){RCX, T0, 0, 0};
+    if ((s64)rip == (s32)rip) {
+        emit_alu_imm(out, ALU_CMP, true, T0, (s32)rip);
+    } else {
+        emit_mov_imm(out, T1, rip);
+        emit_cmp_reg(out, T0, T1);
     }
-    emit_lea(out, true, RCX, &difference);
-    return unless_rcx_zero(out);
+    return emit_jcc(out, COND_NE, NULL);
 }
 
 void jit_emit_indirect(struct emitter *out, bool is_call)
 {
-    struct host_mem sum = {RCX, T0, 0, 0};
-    struct host_mem target = {STATE, RCX, 3, STATE_AT(jit_tables.targets)};
-    emit_mov(out, T1, RCX);
-    emit_rorx(out, RCX, T0, CPU_JIT_TARGET_ROTATE);
-    emit_lea(out, true, RCX, &sum);
-    emit_movzx16(out, RCX, RCX);
+    struct host_mem target = {STATE, T1, 3, STATE_AT(jit_tables.targets)};
+    emit_rorx(out, T1, T0, CPU_JIT_TARGET_ROTATE);
+    emit_op_reg(out, 0x03, false, T1, T0); /* add */
+    emit_movzx16(out, T1, T1);
     emit_op_mem(out, 0xff, false, is_call ? 2 : 4, &target);
 }

@@ -145,17 +145,8 @@ static void make_syscall(struct jit *jit, struct emitter *out)
     set_segment(out, X86_SS, RCX, 8, ATTR_DATA, 0);
     emit_load(out, RCX, STATE, rcx_at);
     switch_privilege(out, PRIVILEGE_USER, PRIVILEGE_KERNEL);
+    jit_emit_flags_put(out, T1, T0);
     emit_load(out, T0, STATE, STATE_AT(msr.lstar));
-    /* Kernels have all arithmetic flags cleared: 0 + 1 does that. */
-    test_imm(out, T1, X86_ARITH_FLAGS);
-    u8 *some = emit_jcc8(out, COND_NE);
-    emit_mov_imm(out, T1, 0);
-    emit_bytes(out, (const u8[]){0x41, 0x80, 0xc1, 0x01}, 4); /* add r9b, 1 */
-    emit_jmp(out, jit_rw(jit, jit->lookup));
-    emit_patch8(out, some, out->at);
-    emit_alu_imm(out, ALU_AND, false, T1, X86_ARITH_FLAGS);
-    emit_push(out, T1);
-    emit_popf(out);
     emit_jmp(out, jit_rw(jit, jit->lookup));
     end(jit, out, &slow, RCX);
 }
@@ -189,8 +180,7 @@ static void make_sysret(struct jit *jit, struct emitter *out)
     set_segment(out, X86_CS, RAX, 16, ATTR_CODE64 | ATTR_DPL3, RPL_MASK);
     set_segment(out, X86_SS, RAX, 8, ATTR_DATA | ATTR_DPL3, RPL_MASK);
     switch_privilege(out, PRIVILEGE_KERNEL, PRIVILEGE_USER);
-    emit_mov32(out, RAX, T1);
-    emit_set_flags(out, T0);
+    jit_emit_flags_put(out, T1, T0);
     emit_load(out, RAX, STATE, STATE_AT(jit_spill));
     emit_mov(out, T0, RCX);
     emit_jmp(out, jit_rw(jit, jit->lookup));

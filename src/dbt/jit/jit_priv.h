@@ -21,6 +21,11 @@
  * must be added for the true one. Whoever enters a relative block sets it: the dispatch loop, an
  * indirect branch's verifying entry, a return site (the caller's delta lies on the return stack),
  * and a link to a page with another delta. It is always one for which the mapping was verified.
+ *
+ * Ways between blocks. A link leads to a block's code with the guest's flags in the host's. Where
+ * the target is not known - returns and indirect branches - r8 is its guest address, and flags are
+ * in cpu->jit_flags: so that verifying entries and return sites may compare. Hardly any code that
+ * is reached in this way reads flags before it sets them; what does gets them from there.
  */
 #ifndef DBT_JIT_JIT_PRIV_H
 #define DBT_JIT_JIT_PRIV_H
@@ -97,7 +102,8 @@ struct jit_exit {
     u32 guard;            /* offset of the guard of the link, or 0 */
     bool leaves_page;     /* links need a guard */
     bool relative;
-    u16 guard_jump; /* how far into the guard the displacement of its jump to the target is */
+    u16 guard_jump;  /* how far into the guard the displacement of its jump to the target is */
+    bool flags_away; /* the guest's flags are in cpu->jit_flags */
 };
 
 /* An instruction that ends in another page is a block of its own. A second block without code, of
@@ -246,8 +252,8 @@ struct jit {
     unsigned region_count;
     unsigned filling; /* the region that new code goes to */
     /* Offsets of the stubs in code memory. */
-    u32 enter, exit_stub, fallback, ready, lookup, indirect_miss, bottom, trap, syscall, sysret;
-    u32 line_look, slow;
+    u32 enter, exit_stub, exit_away, again, fallback, ready, lookup, indirect_miss, bottom, trap;
+    u32 syscall, sysret, line_look, slow;
     /* [][1]: for writing */
     u32 line_fill[PRIVILEGE_COUNT][2], slow_table[PRIVILEGE_COUNT][2];
     u32 refill[PRIVILEGE_COUNT][2], refill_keep[PRIVILEGE_COUNT][2]; /* which keeps flags */
@@ -391,12 +397,11 @@ void jit_sample(struct cpu *cpu, u32 exit);
 u8 *jit_expect_u64(struct emitter *out, s32 at, u32 value, bool keep_flags);
 u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags);
 u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags);
-/* The same unless r8 is RIP, or RIP + rcx. Where control comes from jit_emit_indirect or a guest's
- * RET: T1 is rcx, and rcx is free; it is put back where control goes on, not where it branches
- * away. Flags stay. */
+/* The same unless r8 is RIP, or RIP and the word at displacement AT of the state. T1 and flags are
+ * lost. */
 u8 *jit_expect_rip(struct emitter *out, u64 rip);
-u8 *jit_expect_rip_relative(struct emitter *out, u64 rip);
-/* A branch to what the table has for the guest address in r8; flags stay. */
+u8 *jit_expect_rip_relative(struct emitter *out, u64 rip, s32 at);
+/* A branch to what the table has for the guest address in r8; T1 and flags are lost. */
 void jit_emit_indirect(struct emitter *out, bool is_call);
 
 /* cache.c: finds the block of PAGE (a code_page) for RIP, as the page has it, in MODE. */
@@ -437,6 +442,10 @@ void jit_next_region(struct cpu *cpu, unsigned full);
 
 /* away.c: makes RFLAGS right where META says that it is not. */
 void jit_flags_meet(struct cpu *cpu, u32 meta);
+/* Takes flags from cpu->jit_flags; T1 is lost. Puts those of an image of RFLAGS there: IMAGE and
+ * SCRATCH are lost. */
+void jit_emit_flags_back(struct emitter *out);
+void jit_emit_flags_put(struct emitter *out, unsigned image, unsigned scratch);
 
 /* guard.c: the mapping of the code_page with NUMBER, whose guard is at INDEX, was seen to hold,
  * with DELTA. */

@@ -4,9 +4,9 @@
  * Within a page an exit's hot displacement leads straight to the target. Into another page it leads
  * to a guard, made with the link, which goes on only while page_guard says that the target's
  * virtual page still is the physical page that the target was translated from. Between relative
- * blocks the guard's delta must be the right one as well. A guard keeps flags where the target that
- * it was made for reads them: if quite other code is mapped there by now, which does, it finds them
- * lost.
+ * blocks the guard's delta must be the right one as well. Where the exit has not put flags away,
+ * the guard keeps them if the target that it was made for reads them: if quite other code is mapped
+ * there by now, which does, it finds them lost.
  *
  * Code that may be running is changed by single aligned stores only, and where it can be resumed
  * the same instruction boundaries stay: displacements of exits, and the NOP that entries begin
@@ -16,8 +16,6 @@
 
 _Static_assert(offsetof(struct cpu, attention) == offsetof(struct cpu, jit_mode) + 4,
                "both are compared at once");
-
-enum { RCX = 1 };
 
 static void miss_on(struct misses *misses, u8 *branch)
 {
@@ -50,9 +48,12 @@ static u8 *emit_guard(struct emitter *out, const struct jit *jit, const struct j
         if (shift != 0)
             emit_lea(out, true, T1, &sum);
     }
-    jit_expect_mapping(out, &misses, &jit->pages[block->page], block->has_live_flags);
+    jit_expect_mapping(out, &misses, &jit->pages[block->page],
+                       block->has_live_flags && !exit->flags_away);
     if (shift != 0)
         emit_store(out, T1, STATE, STATE_AT(jit_delta));
+    if (block->has_live_flags && exit->flags_away)
+        jit_emit_flags_back(out);
     emit_pad_displacement(out, 1);
     u8 *jump = emit_jmp(out, jit_rw(jit, block->code));
     if (!out->full)
@@ -180,7 +181,6 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
 {
     struct jit_block *block = &jit->blocks[block_number];
     const u8 *miss = jit_rw(jit, jit->indirect_miss);
-    bool live = block->has_live_flags;
     struct emitter out;
     if (block->indirect != 0)
         return block->indirect;
@@ -190,23 +190,20 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     emit_nop5(&out);
     const struct code_page *page = &jit->pages[block->page];
     struct misses misses = {.count = 0};
-    if (page->relative) { /* RIP is right if it is away from home as far as the mapping is */
-        emit_load(&out, RCX, STATE, jit_guard_delta_at(page));
-        miss_on(&misses, jit_expect_rip_relative(&out, block->rip));
-    } else {
+    if (page->relative) /* RIP is right if it is away from home as far as the mapping is */
+        miss_on(&misses, jit_expect_rip_relative(&out, block->rip, jit_guard_delta_at(page)));
+    else
         miss_on(&misses, jit_expect_rip(&out, block->rip));
-    }
-    /* T1 stays rcx: what misses here comes to the same stub. */
-    s32 guard = jit_guard_at(page);
-    miss_on(&misses, jit_expect_u32(&out, guard, page->number, live));
+    miss_on(&misses, jit_expect_u32(&out, jit_guard_at(page), page->number, false));
     /* No attention; and the mode: there may be another privilege, or a unit that was switched off,
      * at the same address. */
-    miss_on(&misses, jit_expect_u64(&out, STATE_AT(jit_mode), block->mode, live));
+    miss_on(&misses, jit_expect_u64(&out, STATE_AT(jit_mode), block->mode, false));
     if (page->relative) {
-        struct host_mem delta = host_mem_base(T0, -(s32)block->rip);
-        emit_lea(&out, true, T1, &delta);
-        emit_store(&out, T1, STATE, STATE_AT(jit_delta));
+        emit_alu_imm(&out, ALU_SUB, true, T0, (s32)block->rip);
+        emit_store(&out, T0, STATE, STATE_AT(jit_delta));
     }
+    if (block->has_live_flags)
+        jit_emit_flags_back(&out);
     emit_jmp(&out, jit_rw(jit, block->code));
     if (out.full)
         return 0;

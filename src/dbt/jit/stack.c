@@ -9,7 +9,7 @@
  */
 #include "dbt/jit/draft_priv.h"
 
-enum { GROUP_WORDS = 4, WORD = 8, RCX = 1 };
+enum { GROUP_WORDS = 4, WORD = 8 };
 
 static unsigned pushed_gpr(const struct insn *insn)
 {
@@ -68,8 +68,6 @@ static void group_end(struct draft *draft, s32 moved, const struct flags_recipe 
     if (recipe->from)
         flags_make(draft, recipe, moved);
     if (returns) {
-        draft_flags_back(draft);
-        emit_mov(out, T1, RCX); /* as return sites want it */
         emit_ret(out);
     }
 }

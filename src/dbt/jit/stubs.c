@@ -18,16 +18,32 @@ static s32 gpr_at(unsigned reg)
     return STATE_AT(gpr) + (s32)reg * 8;
 }
 
+/* RAX = the flags that were put away, where RFLAGS has them; RCX is lost. */
+static void emit_flags_away(struct emitter *out)
+{
+    struct host_mem away = host_mem_base(STATE, STATE_AT(jit_flags));
+    emit_op_mem(out, 0x0fb7, false, RAX, &away); /* movzx */
+    emit_mov32(out, RCX, RAX);
+    emit_shr32_imm(out, RCX, 8);
+    emit_shift_imm(out, SHIFT_SHL, RAX, 11);
+    emit_op_reg(out, 0x0b, false, RAX, RCX); /* or */
+    emit_alu_imm(out, ALU_AND, false, RAX, ARITH);
+}
+
 /* Stores registers and flags; afterwards all but r8 to r11 and rsp are free. Uses the return stack.
  */
-static void emit_save(struct emitter *out)
+static void emit_save(struct emitter *out, bool flags_away)
 {
     for (unsigned i = 0; i < ARRAY_LEN(pinned); i++)
         emit_store(out, pinned[i], STATE, gpr_at(pinned[i]));
     emit_store(out, GUEST_RSP, STATE, gpr_at(X86_RSP));
-    emit_pushf(out);
-    emit_pop(out, RAX);
-    emit_alu_imm(out, ALU_AND, false, RAX, ARITH);
+    if (flags_away) {
+        emit_flags_away(out);
+    } else {
+        emit_pushf(out);
+        emit_pop(out, RAX);
+        emit_alu_imm(out, ALU_AND, false, RAX, ARITH);
+    }
     emit_load(out, RCX, STATE, STATE_AT(rflags));
     emit_alu_imm(out, ALU_AND, true, RCX, ~ARITH);
     emit_op_reg(out, 0x0b, true, RCX, RAX); /* or rcx, rax */
@@ -72,9 +88,9 @@ static void emit_enter(struct emitter *out)
 }
 
 /* Reached by a jump, with r9d = what to return. */
-static void emit_exit_stub(struct emitter *out)
+static void emit_exit_stub(struct emitter *out, bool flags_away)
 {
-    emit_save(out);
+    emit_save(out, flags_away);
     emit_store(out, HOST_RSP, STATE, STATE_AT(jit_return_stack));
     emit_mov32(out, RAX, T1);
     emit_to_c(out);
@@ -86,7 +102,7 @@ static void emit_c_call(struct emitter *out, u64 function, bool called)
 {
     struct host_mem above = host_mem_base(HOST_RSP, called ? 8 : 0);
     struct host_mem cpu = host_mem_base(STATE, -STATE_BIAS);
-    emit_save(out);
+    emit_save(out, false);
     emit_lea(out, true, RAX, &above);
     emit_store(out, RAX, STATE, STATE_AT(jit_return_stack));
     emit_load(out, HOST_RSP, STATE, STATE_AT(jit_c_stack));
@@ -139,7 +155,9 @@ bool jit_make_stubs(struct jit *jit)
     jit->enter = jit_offset(jit, out->at);
     emit_enter(out);
     jit->exit_stub = jit_offset(jit, out->at);
-    emit_exit_stub(out);
+    emit_exit_stub(out, false);
+    jit->exit_away = jit_offset(jit, out->at);
+    emit_exit_stub(out, true);
     jit->fallback = jit_offset(jit, out->at);
     emit_fallback(out, (u64)(uintptr_t)jit_interpret, false);
     jit->ready = jit_offset(jit, out->at);
@@ -155,7 +173,10 @@ bool jit_make_stubs(struct jit *jit)
     jit->trap = jit_offset(jit, out->at);
     emit_trap(out);
     jit->indirect_miss = jit_offset(jit, out->at);
-    emit_mov(out, RCX, T1);
+    emit_store(out, T0, STATE, STATE_AT(rip));
+    emit_mov_imm(out, T1, LEAVE_INDIRECT);
+    emit_jmp(out, jit_rw(jit, jit->exit_away));
+    jit->again = jit_offset(jit, out->at);
     emit_store(out, T0, STATE, STATE_AT(rip));
     emit_mov_imm(out, T1, LEAVE_INDIRECT);
     emit_jmp(out, jit_rw(jit, jit->exit_stub));
