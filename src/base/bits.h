@@ -1,5 +1,5 @@
 /*
- * base/bits.h - bit fields, alignment, and unaligned little-endian loads and stores.
+ * base/bits.h - bit fields, alignment, and unaligned loads and stores of either byte order.
  *
  * Guest memory, image files and wire formats are read through load_* and store_*: they accept any
  * alignment and never alias.
@@ -90,6 +90,36 @@ static inline void store_le32(void *to, u32 value)
 static inline void store_le64(void *to, u64 value)
 {
     __builtin_memcpy(to, &value, sizeof(value));
+}
+
+static inline u16 load_be16(const void *from)
+{
+    return __builtin_bswap16(load_le16(from));
+}
+
+static inline u32 load_be32(const void *from)
+{
+    return __builtin_bswap32(load_le32(from));
+}
+
+static inline u64 load_be64(const void *from)
+{
+    return __builtin_bswap64(load_le64(from));
+}
+
+static inline void store_be16(void *to, u16 value)
+{
+    store_le16(to, __builtin_bswap16(value));
+}
+
+static inline void store_be32(void *to, u32 value)
+{
+    store_le32(to, __builtin_bswap32(value));
+}
+
+static inline void store_be64(void *to, u64 value)
+{
+    store_le64(to, __builtin_bswap64(value));
 }
 
 #endif
