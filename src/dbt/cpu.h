@@ -151,8 +151,8 @@ enum cpu_attention {
 /* What translated code reaches with a displacement from the state register; see jit/. */
 enum { CPU_JIT_GUARDS = 1 << 14, CPU_JIT_TARGETS = 1 << 16, CPU_JIT_TARGET_ROTATE = 14 };
 struct cpu_jit_tables {
-    /* By page: the number of the code_page that its mapping was last seen to be, and, for code that
-     * may run at any address, how far from its home that was. */
+    /* By code_page: its number, while its mapping is known to hold, and, for code that may run at any
+     * address, how far from its home that is. */
     u32 page_guard[CPU_JIT_GUARDS];
     u64 guard_delta[CPU_JIT_GUARDS];
     void *targets[CPU_JIT_TARGETS]; /* by hash of RIP: entries that verify RIP and mapping */

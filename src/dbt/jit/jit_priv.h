@@ -484,11 +484,12 @@ static inline bool jit_relative(u8 mode)
     return (mode & MODE_PRIVILEGE) == PRIVILEGE_USER;
 }
 
-/* Guards of the lower half of the address space come first, then those of the upper half. */
+/* Guards of the lower half of the address space come first, then those of the upper half. By number
+ * and not by address: libraries have their homes where others of the same process have theirs. */
 static inline unsigned jit_guard_index(const struct code_page *page)
 {
     unsigned half = CPU_JIT_GUARDS / 2;
-    return (unsigned)(page->virtual_page % half) + (page->upper ? half : 0);
+    return page->number % half + (page->upper ? half : 0);
 }
 
 /* The state displacement of the guard of a page. */
