@@ -303,6 +303,9 @@ struct cpu {
     } irq;
     /* Called by cpu_watch before data accesses, while tlb_data is the empty table; may be NULL. */
     void (*watch)(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access access);
+    /* Where accesses find what guest memory has at HOST; ACCESS_FETCH is for code and entries of
+     * page tables. May be NULL: there. */
+    u8 *(*place)(struct cpu *cpu, u8 *host, enum cpu_access access);
     struct cpu_counters counters;
     struct block_cache *blocks; /* owned: interp's decoded blocks */
     struct simd *simd;          /* owned: simd's thunks */

@@ -101,6 +101,8 @@ static void source_copy(struct source *source, gpa_t gpa, unsigned bytes)
     if (slot == NULL) /* no memory: all ones, which is no instruction */
         cpu_raise(source->cpu, X86_UD);
     const volatile u8 *host = slot->host + (gpa - slot->base);
+    if (unlikely(source->cpu->place))
+        (void)source->cpu->place(source->cpu, slot->host + (gpa - slot->base), ACCESS_FETCH);
     for (unsigned i = 0; i < bytes; i++)
         source->bytes[source->available++] = host[i];
 }

@@ -2,10 +2,13 @@
  * dbt/jit/lockstep.c - the interpreter goes ahead of translated code, and takes back what it did.
  *
  * Before a block is entered the interpreter executes its instructions, noting the state before each
- * and what each stores; then stores, registers and vector state are put back and the translated
- * block runs. Where that leaves, or has an instruction interpreted, the state must be one that the
- * interpreter noted for the same RIP (lockstep_check.c). Blocks are not linked, so that each run is
- * a block's; a return may go on behind its call, and the interpreter follows it.
+ * and what each stores; then registers and vector state are put back and the translated block runs.
+ * Where that leaves, or has an instruction interpreted, the state must be one that the interpreter
+ * noted for the same RIP (lockstep_check.c). Blocks are not linked, so that each run is a block's;
+ * a return may go on behind its call, and the interpreter follows it.
+ *
+ * What the interpreter stores goes to copies of pages (lockstep_page.c): a device that saw a ring's
+ * new index before its time would use an entry that is not there yet.
  *
  * The interpreter stops before what cannot be done twice: ports, MMIO, time, random numbers, and
  * system instructions but for those that translated code executes itself. There translated code is
@@ -114,6 +117,12 @@ static bool changes_system(const struct insn_desc *desc)
     }
 }
 
+/* The arithmetic flags whose values show: SYSCALL has them all in R11. */
+static u32 flags_shown(const struct insn_desc *desc)
+{
+    return (desc->op == OP_SYSCALL ? ~0u : desc->flags_read) & X86_ARITH_FLAGS;
+}
+
 /* Whether translated code may go on in the same run after this branch was taken. */
 static bool is_followed(const struct insn_desc *desc)
 {
@@ -122,7 +131,7 @@ static bool is_followed(const struct insn_desc *desc)
 
 /* ---- recording ---- */
 
-NO_RETURN static void give_up(struct cpu *cpu)
+NO_RETURN void lockstep_give_up(struct cpu *cpu)
 {
     cpu->jit_own->lockstep->gave_up = true;
     cpu_exit(cpu);
@@ -137,15 +146,18 @@ static void bytes_copy(u8 *to, const u8 *from, u32 bytes)
         *to++ = *from++;
 }
 
-static void note(struct cpu *cpu, u8 *host, u32 bytes, bool is_store)
+/* PLACE is where the interpreter finds it. */
+static void note(struct cpu *cpu, u8 *place, u32 bytes, bool is_store)
 {
     struct lockstep *lockstep = cpu->jit_own->lockstep;
     unsigned *count = is_store ? &lockstep->store_count : &lockstep->load_count;
     if (*count == LOCKSTEP_ACCESSES || lockstep->byte_count + bytes > LOCKSTEP_BYTES)
-        give_up(cpu);
+        lockstep_give_up(cpu);
     struct lockstep_access *access = &(is_store ? lockstep->stores : lockstep->loads)[(*count)++];
-    *access = (struct lockstep_access){host, bytes, lockstep->byte_count};
-    bytes_copy(lockstep->before + access->at, host, bytes);
+    *access = (struct lockstep_access){lockstep_origin(lockstep, place), bytes,
+                                       lockstep->byte_count};
+    if (!is_store)
+        bytes_copy(lockstep->before + access->at, place, bytes);
     lockstep->byte_count += bytes;
 }
 
@@ -157,7 +169,7 @@ static void watch(struct cpu *cpu, gva_t gva, size_t bytes, enum cpu_access acce
         u32 part = (u32)min_u64(bytes, 4096 - gva % 4096);
         u8 *host = mmu_host(cpu, gva, part, access);
         if (host == NULL) /* a device, ROM, or decoded code that is overwritten */
-            give_up(cpu);
+            lockstep_give_up(cpu);
         note(cpu, host, part, access == ACCESS_WRITE);
         gva += part;
         if (cpu->code_bytes != 8)
@@ -199,7 +211,7 @@ static void keep_results(struct cpu *cpu, const struct insn_desc *desc, unsigned
     struct lockstep *lockstep = cpu->jit_own->lockstep;
     for (unsigned i = first_store; i < lockstep->store_count; i++) {
         const struct lockstep_access *store = &lockstep->stores[i];
-        bytes_copy(lockstep->after + store->at, store->host, store->bytes);
+        bytes_copy(lockstep->after + store->at, lockstep_made(lockstep, store->host), store->bytes);
     }
     if (desc->op >= OP_X87) {
         simd_save(cpu);
@@ -222,7 +234,7 @@ static bool run_step(struct cpu *cpu)
     cpu->tlb_data = cpu->tlb.none; /* so that every access is watched */
     cpu->watch = watch;
     const struct insn_desc *desc = step->desc = interp_next(cpu);
-    if (full || !is_repeatable(desc) || (desc->flags_read & lockstep->undefined))
+    if (full || !is_repeatable(desc) || (flags_shown(desc) & lockstep->undefined))
         return false;
     if (desc->op >= OP_X87)
         vectors_begin(cpu);
@@ -269,10 +281,6 @@ static void run_ahead(struct cpu *cpu)
 static void take_back(struct cpu *cpu, const u8 *region, bool vector_live)
 {
     struct lockstep *lockstep = cpu->jit_own->lockstep;
-    for (unsigned i = lockstep->store_count; i-- > 0;) {
-        const struct lockstep_access *store = &lockstep->stores[i];
-        bytes_copy(store->host, lockstep->before + store->at, store->bytes);
-    }
     if (lockstep->has_first_image)
         simd_save(cpu);
     bool live_now = cpu->vector_live;
@@ -283,6 +291,7 @@ static void take_back(struct cpu *cpu, const u8 *region, bool vector_live)
     if (vector_live && !live_now)
         simd_load(cpu);
     cpu->watch = NULL;
+    cpu->place = NULL;
     cpu->replay.done = cpu->replay.next = 0;
     cpu->replay.waiting = false;
 }
@@ -295,11 +304,13 @@ static void go_ahead(struct cpu *cpu)
     __builtin_memcpy(region, (u8 *)cpu + REGION_START, REGION_BYTES);
     lockstep->step_count = lockstep->store_count = lockstep->load_count = 0;
     lockstep->image_count = lockstep->system_count = lockstep->byte_count = 0;
+    lockstep->page_count = 0;
     lockstep->gave_up = lockstep->has_first_image = false;
     if (!lockstep->carries)
         lockstep->undefined = 0;
     else
         cpu->rflags = (cpu->rflags & ~(u64)X86_ARITH_FLAGS) | lockstep->flags;
+    cpu->place = lockstep_place;
     run_ahead(cpu);
     take_back(cpu, region, vector_live);
     lockstep->active = true;
@@ -382,8 +393,7 @@ void lockstep_meet(struct cpu *cpu, bool at_insn)
     bool string = step && step->desc && step->desc->op >= OP_MOVS && step->desc->op <= OP_SCAS;
     bool same = step && lockstep_same(cpu, step);
     if (same && at_insn && step->desc)
-        same = ((step->rflags ^ cpu->rflags) & X86_ARITH_FLAGS & step->desc->flags_read &
-                ~step->undefined) == 0;
+        same = ((step->rflags ^ cpu->rflags) & flags_shown(step->desc) & ~step->undefined) == 0;
     if (!same && (step ? string : lockstep->end == END_STOP)) {
         lockstep->counters.unchecked++; /* beyond what the interpreter could do, or in its middle */
         return;

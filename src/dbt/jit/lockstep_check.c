@@ -228,9 +228,10 @@ static void report_past(const struct lockstep *lockstep)
     u64 count = min_u64(lockstep->past_count, LOCKSTEP_PAST);
     for (u64 i = lockstep->past_count - count; i < lockstep->past_count; i++) {
         const struct lockstep_past *past = &lockstep->past[i % LOCKSTEP_PAST];
-        log_error("lockstep", "  before: %016llx to %016llx, flags %03x, translated %03x%s",
+        log_error("lockstep",
+                  "  before: %016llx to %016llx, flags %03x, translated %03x, undefined %03x%s",
                   (unsigned long long)past->first, (unsigned long long)past->last, past->expected,
-                  past->translated,
+                  past->translated, past->undefined,
                   past->expected == past->translated ? "" : " (dead ones differ)");
     }
 }

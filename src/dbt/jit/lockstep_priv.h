@@ -13,6 +13,7 @@ enum {
     LOCKSTEP_BYTES = 64 << 10,
     LOCKSTEP_IMAGES = 64,
     LOCKSTEP_SYSTEMS = 16,
+    LOCKSTEP_PAGES = 32,
     LOCKSTEP_PAST = 8
 };
 
@@ -30,6 +31,12 @@ struct lockstep_step {
 struct lockstep_access {
     u8 *host;
     u32 bytes, at; /* where in BEFORE and AFTER */
+};
+
+/* A page of guest memory as the interpreter has made it. */
+struct lockstep_page {
+    u8 *host; /* where it is in guest memory */
+    u8 bytes[4096];
 };
 
 /* Registers that only system instructions change. */
@@ -72,7 +79,9 @@ struct lockstep {
     struct lockstep_step steps[LOCKSTEP_STEPS];
     struct lockstep_access stores[LOCKSTEP_ACCESSES], loads[LOCKSTEP_ACCESSES];
     struct lockstep_system systems[LOCKSTEP_SYSTEMS];
-    u8 before[LOCKSTEP_BYTES]; /* what stores replace, and what loads find */
+    unsigned page_count;
+    struct lockstep_page pages[LOCKSTEP_PAGES];
+    u8 before[LOCKSTEP_BYTES]; /* what loads find */
     u8 after[LOCKSTEP_BYTES];  /* what stores leave */
     u8 first_image[X86_XSAVE_BYTES];
     u8 images[LOCKSTEP_IMAGES][X86_XSAVE_BYTES];
@@ -92,6 +101,14 @@ void lockstep_meet(struct cpu *cpu, bool at_insn);
 /* Something else runs now. */
 void lockstep_drop(struct cpu *cpu);
 void lockstep_free(struct lockstep *lockstep);
+
+/* lockstep_page.c: cpu->place while the interpreter goes ahead; where what it has made at HOST is;
+ * and the page in guest memory for what that has given. */
+u8 *lockstep_place(struct cpu *cpu, u8 *host, enum cpu_access access);
+u8 *lockstep_made(struct lockstep *lockstep, u8 *host);
+u8 *lockstep_origin(struct lockstep *lockstep, u8 *place);
+/* lockstep.c: what comes now cannot be executed ahead. */
+NO_RETURN void lockstep_give_up(struct cpu *cpu);
 
 /* lockstep_check.c. memcmp may use vector registers, where the guest's state is. */
 bool lockstep_bytes_same(const u8 *a, const u8 *b, u32 bytes);

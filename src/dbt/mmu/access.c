@@ -53,6 +53,8 @@ static struct part part_find(struct cpu *cpu, gva_t gva, unsigned bytes, enum cp
         u8 *flags = &slot->page_flags[(part.gpa - slot->base) / PAGE_BYTES];
         part.code = (__atomic_load_n(flags, __ATOMIC_ACQUIRE) & MEM_CODE) != 0;
     }
+    if (unlikely(cpu->place))
+        part.host = cpu->place(cpu, part.host, access);
     return part;
 }
 

@@ -57,6 +57,8 @@ static u64 entry_load(struct cpu *cpu, struct walk *walk, gpa_t gpa)
     walk->entry[walk->level] = slot && !slot->read_only ? host : NULL;
     if (host == NULL)
         return 0;
+    if (unlikely(cpu->place))
+        (void)cpu->place(cpu, host, ACCESS_FETCH);
     return walk->paging.entry_bytes == 8 ? __atomic_load_n((u64 *)(void *)host, __ATOMIC_RELAXED)
                                          : __atomic_load_n((u32 *)(void *)host, __ATOMIC_RELAXED);
 }

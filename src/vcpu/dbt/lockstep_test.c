@@ -2,6 +2,9 @@
  * vcpu/dbt/lockstep_test.c - the checker of translated code: it is content with what is right,
  * leaves no trace of its own, and stops at translated code that somebody has spoiled.
  */
+#include <pthread.h>
+#include <sched.h>
+
 #include "core/counter.h"
 #include "dbt/counters.h"
 #include "dbt/interp/interp_test.h"
@@ -108,6 +111,108 @@ static void test_devices_and_faults(void **state)
     assert_int_equal(guest->state.gpr[X86_RAX], 2);
 }
 
+struct observer {
+    const u64 *value;
+    bool stop, went_back;
+    unsigned changes; /* seen */
+};
+
+static void run_on(unsigned processor)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    (void)sched_setaffinity(0, sizeof(set), &set); /* where the host has no other, on this one */
+}
+
+static void *observe(void *ctx)
+{
+    struct observer *observer = ctx;
+    u64 last = 0;
+
+    run_on(1);
+    while (!__atomic_load_n(&observer->stop, __ATOMIC_RELAXED)) {
+        u64 now = __atomic_load_n(observer->value, __ATOMIC_RELAXED);
+        observer->went_back |= now < last;
+        if (now != last)
+            __atomic_store_n(&observer->changes, observer->changes + 1, __ATOMIC_RELAXED);
+        last = now;
+    }
+    return NULL;
+}
+
+/* A device that looks on sees what translated code stores, and when it does. */
+static void test_stores_are_not_seen_before(void **state)
+{
+    enum { STORES = 10000, CHANGES = 1000, TRIES = 200 };
+    struct test_guest *guest = *state;
+    struct observer observer = {.value = (const u64 *)(const void *)(guest->ram + TEST_DATA)};
+    u64 tries = 0;
+    cpu_set_t before;
+    pthread_t thread;
+
+    /* loop: add qword [rbx],1; dec ecx; jnz loop */
+    test_code(guest, TEST_BYTES(0x48, 0x83, 0x03, 0x01, 0xff, 0xc9, 0x75, 0xf8));
+    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+    assert_int_equal(pthread_create(&thread, NULL, observe, &observer), 0);
+    run_on(0);
+    do { /* the host may have something else to do than to look on */
+        guest->state.gpr[X86_RCX] = STORES;
+        test_restart(guest, TEST_CODE);
+        test_run(guest, EXIT_HLT);
+    } while (++tries < TRIES && __atomic_load_n(&observer.changes, __ATOMIC_RELAXED) < CHANGES);
+    __atomic_store_n(&observer.stop, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    (void)sched_setaffinity(0, sizeof(before), &before);
+    assert_int_equal(test_get(guest, TEST_DATA), tries * STORES);
+    assert_false(observer.went_back);
+    assert_in_range(counter(guest, "insns"), tries * STORES * 3, tries * (STORES * 3 + 2));
+}
+
+/* MOVS that repeats what it has just written. */
+static void test_overlap(void **state)
+{
+    struct test_guest *guest = *state;
+
+    /* lea rsi,[rbx]; lea rdi,[rbx+1]; rep movsb */
+    test_code(guest, TEST_BYTES(0x48, 0x8d, 0x33, 0x48, 0x8d, 0x7b, 0x01, 0xf3, 0xa4));
+    test_put(guest, TEST_DATA, 0x5a);
+    guest->state.gpr[X86_RCX] = 100;
+    test_start(guest);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(guest->ram[TEST_DATA + 100], 0x5a);
+    assert_int_equal(guest->ram[TEST_DATA + 101], 0);
+}
+
+/* Flags that an instruction leaves undefined, and that SYSCALL puts into R11 whatever they are. */
+static void test_undefined_flags_in_r11(void **state)
+{
+    /* imul eax,edx; mul edx; bsf eax,edx; tzcnt eax,edx; lzcnt eax,edx; bt eax,edx */
+    static const u8 cases[][4] = {{0x0f, 0xaf, 0xc2},       {0xf7, 0xe2, 0x90},
+                                  {0x0f, 0xbc, 0xc2},       {0xf3, 0x0f, 0xbc, 0xc2},
+                                  {0xf3, 0x0f, 0xbd, 0xc2}, {0x0f, 0xa3, 0xd0}};
+    struct test_guest *guest = *state;
+
+    guest->state.msr.star = 8ull << 32;
+    guest->state.msr.lstar = TEST_CODE + 0x100;
+    guest->ram[TEST_CODE + 0x100] = 0xf4;
+    for (unsigned i = 0; i < ARRAY_LEN(cases) * 2; i++) {
+        const u8 *insn = cases[i / 2];
+        u8 sets = i % 2 ? 0xff : 0; /* or al, ... */
+        test_code(guest, TEST_BYTES(0x0c, sets, insn[0], insn[1], insn[2], insn[3] ? insn[3] : 0x90,
+                                    0x0f, 0x05));
+        guest->state.gpr[X86_RAX] = 0;
+        guest->state.gpr[X86_RDX] = 0x81230;
+        guest->state.seg[X86_CS] = (struct x86_seg){0, 0xffffffff, 0x33, 0xa0fb};
+        guest->state.seg[X86_SS] = (struct x86_seg){0, 0xffffffff, 0x2b, 0xc0f3};
+        test_restart(guest, TEST_CODE);
+        cpu_group_code_written(&guest->group, TEST_CODE, 64);
+        test_run(guest, EXIT_HLT);
+        assert_int_equal(guest->state.rip, TEST_CODE + 0x101);
+    }
+}
+
 /* A return that goes elsewhere than its call came from, to code that looks at the carry flag: what
  * the predicted place would do with flags must not matter. */
 static void test_flags_survive_misprediction(void **state)
@@ -171,7 +276,12 @@ static void test_spoiled(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {TEST(test_right), TEST(test_devices_and_faults),
-                                       TEST(test_flags_survive_misprediction), TEST(test_spoiled)};
+    const struct CMUnitTest tests[] = {TEST(test_right),
+                                       TEST(test_devices_and_faults),
+                                       TEST(test_stores_are_not_seen_before),
+                                       TEST(test_overlap),
+                                       TEST(test_undefined_flags_in_r11),
+                                       TEST(test_flags_survive_misprediction),
+                                       TEST(test_spoiled)};
     return cmocka_run_group_tests_name("lockstep", tests, NULL, NULL);
 }
