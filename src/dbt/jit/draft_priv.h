@@ -6,7 +6,7 @@
 #define DBT_JIT_DRAFT_PRIV_H
 
 #include "dbt/jit/encode.h"
-#include "dbt/jit/jit_priv.h"
+#include "dbt/jit/slow_priv.h"
 
 enum { COLD_MAX = 3 * JIT_BLOCK_INSNS + 8 };
 
@@ -71,7 +71,8 @@ struct cold {
     const struct draft_insn *one;
     u32 stub; /* access: what is called */
     u8 bytes, form, line;
-    struct flags_recipe recipe;     /* access: the flags are lost and must be made again */
+    bool line_sum;              /* of a line: the address is in T1; else T0 is it and minus_base */
+    struct flags_recipe recipe; /* access: the flags are lost and must be made again */
     const struct draft_insn *group; /* access: of these instructions together (stack.c), or NULL */
     u8 group_count;
 };
@@ -147,6 +148,8 @@ void draft_linear_address(struct draft *draft, const struct draft_insn *one,
 /* line.c: the same as draft_access by way of a line; false where ACCESS has none. */
 bool draft_line(struct draft *draft, const struct draft_insn *one, const struct access *access,
                 struct host_mem *ret_mem);
+/* Before the call of a line's stub: the address into T0. */
+void draft_cold_line(struct draft *draft, const struct cold *cold);
 /* stack.c: a group of pushes or pops that begins with ONE; how many they are, or 0. */
 unsigned draft_stack_group(struct draft *draft, struct draft_insn *one);
 /* translate.c: one instruction. */

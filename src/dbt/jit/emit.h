@@ -26,7 +26,7 @@ struct host_mem {
 };
 
 enum emit_alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
-enum emit_cond { COND_AE = 3, COND_E = 4, COND_NE = 5, COND_A = 7 };
+enum emit_cond { COND_B = 2, COND_AE = 3, COND_E = 4, COND_NE = 5, COND_A = 7 };
 enum emit_shift { SHIFT_SHL = 4, SHIFT_SHR = 5, SHIFT_SAR = 7 };
 
 static inline struct host_mem host_mem_base(unsigned base, s32 disp)

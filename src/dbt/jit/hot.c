@@ -9,14 +9,15 @@
  *
  * Runs   on the vCPU's thread.
  */
-#include "dbt/jit/jit_priv.h"
+#include "dbt/jit/slow_priv.h"
 
 #include "core/mem.h"
 
 enum { SAMPLES_HOT = 2, REGION_BLOCKS = 24, REMAKES_MAX = 32 };
-enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 400 };
+/* Every eighth miss, on average, is a fill. */
+enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 320 };
 enum { MEETINGS = 3 }; /* before a trial: it costs two translations */
-enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 256, TRIAL_RUNS_A_FILL = 20 };
+enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 64, TRIAL_RUNS_A_FILL = 64 };
 
 /* ---- whether a line pays ---- */
 
@@ -131,23 +132,25 @@ static void trial_look(struct cpu *cpu, u32 meta)
     block_remake(cpu, block, jit->blocks[block].hot, false);
 }
 
-u64 jit_line_look(struct cpu *cpu, u32 meta)
+u64 jit_line_look(struct cpu *cpu, u32 unused)
 {
     struct jit *jit = cpu->jit;
+    u64 back = *(const u64 *)(uintptr_t)(cpu->jit_return_stack - 8);
+    u32 meta = load_le32((const u8 *)(uintptr_t)back + NOTE_META);
     struct jit_own *own = cpu->jit_own;
     u64 now = __builtin_ia32_rdtsc(), took = now - own->look_tsc;
     cpu->jit_fills = FILLS_PER_LOOK;
     own->look_tsc = now;
     if (own->trial.meta == 0 &&
         (took >= FILLS_PER_LOOK * FILL_TSC_LEAST || !pays_unknown(jit, meta)))
-        return ANSWER_CONTINUE;
+        return jit_slow_access(cpu, unused);
     lock_acquire(&jit->lock);
     if (own->trial.meta != 0)
         trial_look(cpu, meta);
     else if (jit->blocks[jit_meta_block(meta)].page != JIT_NONE)
         trial_begin(cpu, meta);
     lock_release(&jit->lock);
-    return ANSWER_CONTINUE;
+    return jit_slow_access(cpu, unused);
 }
 
 /* ---- what runs often ---- */

@@ -255,7 +255,7 @@ struct jit {
     u32 enter, exit_stub, exit_away, again, fallback, ready, lookup, indirect_miss, bottom, trap;
     u32 syscall, sysret, line_look, slow;
     /* [][1]: for writing */
-    u32 line_fill[PRIVILEGE_COUNT][2], slow_table[PRIVILEGE_COUNT][2];
+    u32 line_miss[PRIVILEGE_COUNT][2], slow_table[PRIVILEGE_COUNT][2];
     u32 refill[PRIVILEGE_COUNT][2], refill_keep[PRIVILEGE_COUNT][2]; /* which keeps flags */
     struct jit_block *blocks;
     u32 *hash;
@@ -349,43 +349,7 @@ void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);
 
-/* line.c: the stubs that fill lines. */
-void jit_make_line_stubs(struct jit *jit, struct emitter *out);
-
-/* refill.c: the stubs that fill the first-level TLB from the second. */
-void jit_make_refill_stubs(struct jit *jit, struct emitter *out);
-
-/* slow.c: the stubs for accesses that missed, and what they call. */
-void jit_make_slow_stubs(struct jit *jit, struct emitter *out);
-u64 jit_slow_access(struct cpu *cpu, u32 unused);
-
-/* What stands after the call of such a stub, from the return address on: first a jump to the test.
- */
-enum jit_note {
-    NOTE_META = 5,
-    NOTE_RESUME = 9, /* 16-bit ways from the note: to the end of the instruction, */
-    NOTE_DONE = 11,  /* and to where the test is passed */
-    NOTE_BYTES = 13,
-    NOTE_FORM = 14,
-    NOTE_LINE = 15,
-    NOTE_BYTES_ALL = 16
-};
-/* Which operand the access has: [T0 + T1], or [base + T1 + disp] where T1 is what translates. With
- * FORM_FLAGS the way to the end leads to code that makes flags again and has the instruction
- * interpreted, or with FORM_GROUP does the instructions of a group one by one. */
-enum jit_form {
-    FORM_SUM = 0,
-    FORM_BASE = 1,
-    FORM_CONSTANT = 2,
-    FORM_WRITE = 4,
-    FORM_FLAGS = 8,
-    FORM_GROUP = 16,
-    FORM_KEEP = 32 /* flags stay; the operand is [T0 + T1 + 1 - bytes] */
-};
-
-/* hot.c: what one of them calls now and then, in the middle of the instruction that META names. */
-u64 jit_line_look(struct cpu *cpu, u32 meta);
-/* Whether the access of the instruction at GPA may use a line. */
+/* hot.c: whether the access of the instruction at GPA may use a line. */
 bool jit_line_pays(struct jit *jit, gpa_t gpa);
 /* Translated code was left by EXIT: by its poll, if it is linked. Only between blocks. Takes the
  * lock. */

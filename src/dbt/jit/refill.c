@@ -199,28 +199,31 @@ static void end(struct emitter *out, bool keep)
     emit_load(out, RDX, STATE, STATE_AT(jit_save) + 16);
 }
 
-static void emit_refill(const struct jit *jit, struct refill *refill, bool keep)
+void jit_emit_refill(const struct jit *jit, struct emitter *out, const struct refill_kind *kind)
 {
-    struct emitter *out = refill->out;
+    struct refill refill = {.out = out, .privilege = kind->privilege, .write = kind->write};
     struct host_mem refills = host_mem_base(STATE, STATE_AT(jit_refills));
-    begin(out, keep);
-    find(refill);
-    if (refill->write) {
-        page_flags(refill, MEM_DIRTY | MEM_CODE | MEM_CACHED);
+    begin(out, kind->keep_flags);
+    find(&refill);
+    if (refill.write) {
+        page_flags(&refill, MEM_DIRTY | MEM_CODE | MEM_CACHED);
         emit_alu_imm(out, ALU_CMP, false, RAX, MEM_DIRTY | MEM_CACHED);
-        slow_if(refill, COND_NE);
+        slow_if(&refill, COND_NE);
     }
-    fill(refill);
-    note(refill);
-    if (refill->write)
-        look_again(refill);
+    fill(&refill);
+    note(&refill);
+    if (refill.write)
+        look_again(&refill);
     emit_op_mem(out, 0x83, true, ALU_ADD, &refills);
     emit_u8(out, 1);
-    end(out, keep);
-    emit_ret(out);
-    for (unsigned i = 0; i < refill->slow_count && !out->full; i++)
-        emit_patch(refill->slow[i], out->at);
-    end(out, keep);
+    end(out, kind->keep_flags);
+    if (kind->again)
+        emit_jmp(out, kind->again);
+    else
+        emit_ret(out);
+    for (unsigned i = 0; i < refill.slow_count && !out->full; i++)
+        emit_patch(refill.slow[i], out->at);
+    end(out, kind->keep_flags);
     emit_jmp(out, jit_rw(jit, jit->slow));
 }
 
@@ -228,9 +231,10 @@ void jit_make_refill_stubs(struct jit *jit, struct emitter *out)
 {
     for (unsigned i = 0; i < PRIVILEGE_COUNT * 2; i++) {
         for (unsigned keep = 0; keep < 2; keep++) {
-            struct refill refill = {.out = out, .privilege = i / 2, .write = i % 2};
-            (keep ? jit->refill_keep : jit->refill)[i / 2][i % 2] = jit_offset(jit, out->at);
-            emit_refill(jit, &refill, keep);
+            u32 *stub = &(keep ? jit->refill_keep : jit->refill)[i / 2][i % 2];
+            struct refill_kind kind = {.privilege = i / 2, .write = i % 2, .keep_flags = keep};
+            *stub = jit_offset(jit, out->at);
+            jit_emit_refill(jit, out, &kind);
         }
     }
 }

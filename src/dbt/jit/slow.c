@@ -1,5 +1,5 @@
 /*
- * dbt/jit/slow.c - memory accesses whose test in translated code missed, and for which the second-level TLB
+ * dbt/jit/slow.c - memory accesses whose test in translated code missed, after the second-level TLB
  * (refill.c) did not help.
  *
  * What that has after all is put into the first level, and the test is made again. A read that
@@ -36,10 +36,12 @@ void draft_cold_access(struct draft *draft, const struct cold *cold)
         emit_mov_imm(out, T0, cold->address);
     if (cold->form & FORM_KEEP)
         draft_linear_address(draft, cold->one, &(const struct access){.ea = cold->ea});
+    if (cold->form & FORM_LINE)
+        draft_cold_line(draft, cold);
     emit_call(out, jit_rw(draft->jit, cold->stub));
     const u8 *note = out->at;
     bool special = (cold->form & FORM_FLAGS) != 0;
-    emit_jmp(out, cold->retry);
+    emit_jmp(out, cold->form & FORM_LINE ? cold->done : cold->retry);
     emit_u32(out, cold->number);
     /* Groups, and what needs its flags made again, go on after the note. */
     emit_way(draft, note, special ? note + NOTE_BYTES_ALL : cold->resume);
@@ -74,7 +76,7 @@ struct cold *draft_missed(struct draft *draft, const struct draft_insn *one,
     cold->number = insn_meta(draft, one) | META_MISSED;
     cold->bytes = (u8)access->bytes;
     cold->stub = draft->jit->slow_table[draft->privilege][access->write];
-    cold->form = access->write ? FORM_WRITE : FORM_SUM;
+    cold->form = access->write ? FORM_WRITE : 0;
     if (access->recipe) {
         cold->recipe = *access->recipe;
         cold->form |= FORM_FLAGS;
@@ -93,11 +95,20 @@ static const u8 *read_from(struct cpu *cpu, gva_t gva, unsigned bytes)
     return host;
 }
 
+/* Has the access go on with HOST in place of GVA. */
+static void translate_to(struct cpu *cpu, gva_t gva, const u8 *host, const u8 *note)
+{
+    cpu->jit_slow[0] = gva;
+    cpu->jit_slow[1] = (u64)(uintptr_t)host - gva;
+    if (note[NOTE_FORM] & FORM_KEEP)
+        cpu->jit_slow[1] += note[NOTE_BYTES] - 1u;
+}
+
 /* Copies what is read at GVA, across two pages, to the buffer: as far from its aligned start as the
  * original is, so that the host finds the same misalignment. */
-static bool read_across(struct cpu *cpu, gva_t gva, unsigned bytes, unsigned form)
+static bool read_across(struct cpu *cpu, gva_t gva, const u8 *note)
 {
-    unsigned first = PAGE_BYTES - (unsigned)(gva & (PAGE_BYTES - 1));
+    unsigned first = PAGE_BYTES - (unsigned)(gva & (PAGE_BYTES - 1)), bytes = note[NOTE_BYTES];
     u8 *to = cpu->jit_buffer + gva % CPU_JIT_BUFFER;
     if (first > bytes)
         first = bytes;
@@ -108,10 +119,23 @@ static bool read_across(struct cpu *cpu, gva_t gva, unsigned bytes, unsigned for
     /* Filling the second may have taken the first out of the table, but not from memory. */
     for (unsigned i = 0; i < bytes; i++)
         to[i] = i < first ? a[i] : b[i - first];
-    cpu->jit_slow[0] = (u64)(uintptr_t)to;
-    cpu->jit_slow[1] = form & FORM_BASE ? (u64)(uintptr_t)to - gva : 0;
-    if (form & FORM_KEEP)
-        cpu->jit_slow[1] = bytes - 1;
+    translate_to(cpu, gva, to, note);
+    return true;
+}
+
+/* An access of one page: true when it can be made, or its test be made again. */
+static bool read_or_write(struct cpu *cpu, gva_t gva, const u8 *note)
+{
+    unsigned bytes = note[NOTE_BYTES];
+    bool write = (note[NOTE_FORM] & FORM_WRITE) != 0;
+    if (!mmu_fill(cpu, gva, write ? ACCESS_WRITE : ACCESS_READ))
+        return false;
+    if (!(note[NOTE_FORM] & FORM_LINE))
+        return true;
+    const u8 *host = write ? tlb_write_hit(cpu, gva, bytes) : tlb_read_hit(cpu, gva, bytes);
+    if (host == NULL) /* another vCPU has just made the page code */
+        return false;
+    translate_to(cpu, gva, host, note);
     return true;
 }
 
@@ -121,16 +145,14 @@ u64 jit_slow_access(struct cpu *cpu, u32 unused)
     const u8 *note = (const u8 *)(uintptr_t)*back;
     struct jit_counters *counters = &cpu->jit_own->counters;
     unsigned bytes = note[NOTE_BYTES], form = note[NOTE_FORM];
-    enum cpu_access access = form & FORM_WRITE ? ACCESS_WRITE : ACCESS_READ;
     gva_t gva = cpu->jit_slow[0];
     (void)unused;
     if ((gva & (PAGE_BYTES - 1)) + bytes <= PAGE_BYTES) {
-        if (mmu_fill(cpu, gva, access)) {
+        if (read_or_write(cpu, gva, note)) {
             counters->fills++;
             return ANSWER_CONTINUE;
         }
-    } else if (access == ACCESS_READ && !(form & FORM_GROUP) &&
-               read_across(cpu, gva, bytes, form)) {
+    } else if (!(form & (FORM_WRITE | FORM_GROUP)) && read_across(cpu, gva, note)) {
         counters->reads_across++;
         *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_DONE));
         return ANSWER_CONTINUE;

@@ -6,7 +6,7 @@
  * with that alignment. The C function may leave by a non-local jump: the return stack then holds
  * nothing but return sites, because the stub has stored its RSP without its own return address.
  */
-#include "dbt/jit/jit_priv.h"
+#include "dbt/jit/slow_priv.h"
 
 enum { ARITH = X86_ARITH_FLAGS, RAX = 0, RCX = 1, RDX = 2, RBX = 3, RBP = 5, RSI = 6, RDI = 7 };
 
@@ -163,7 +163,8 @@ bool jit_make_stubs(struct jit *jit)
     jit->ready = jit_offset(jit, out->at);
     emit_fallback(out, (u64)(uintptr_t)jit_ready, false);
     jit->line_look = jit_offset(jit, out->at);
-    emit_fallback(out, (u64)(uintptr_t)jit_line_look, false);
+    emit_store(out, T0, STATE, STATE_AT(jit_slow));
+    emit_fallback(out, (u64)(uintptr_t)jit_line_look, true);
     jit->slow = jit_offset(jit, out->at);
     emit_store(out, T0, STATE, STATE_AT(jit_slow));
     emit_fallback(out, (u64)(uintptr_t)jit_slow_access, true);
