@@ -13,6 +13,13 @@
  *   memory_bytes  integer  -         guest RAM; a multiple of 1 MiB, at least VM_CONFIG_MEMORY_MIN
  *   cpus          integer  1         vCPUs, 1 to VM_CONFIG_CPUS_MAX
  *   engine        string   "auto"    "auto", "kvm" or "dbt"
+ *   firmware      string   *         "none", "bios" (SeaBIOS), "uefi" (OVMF), "auto" (by what the
+ * first disk holds) or a ROM's file; default "none" with a kernel, else "auto"
+ *   firmware_variables string none   UEFI: the file that keeps its variables, made when it is not
+ * there; without it, they vanish with the VM
+ *   firmware_log  string   none      a file that gets what the firmware writes to port 0x402
+ *   boot          array    *         of strings: what firmware starts from, in this order: "disk0",
+ * "net0" and so on; default all disks, then all networks
  *   kernel        string   none      bzImage, ELF vmlinux (PVH) or Multiboot-1 ELF
  *   initrd        string   none      given to the kernel as it is
  *   append        string   ""        the kernel's command line
@@ -52,6 +59,7 @@
 enum { VM_CONFIG_SCHEMA = 1 };
 enum { VM_CONFIG_CPUS_MAX = 64, VM_CONFIG_DISKS_MAX = 16, VM_CONFIG_NETS_MAX = 8 };
 enum { VM_CONFIG_PORTS_MAX = 8, VM_CONFIG_FORWARDS_MAX = 64 };
+enum { VM_CONFIG_BOOT_MAX = 8 };
 #define VM_CONFIG_MEMORY_MIN (1ull << 20)
 
 /* The port at which the agent in the guest listens; see api/agent.h. */

@@ -43,14 +43,32 @@ static int path_join(char ret_path[IMAGE_PATH_BYTES], const char *folder, const 
     return 0;
 }
 
-int image_store_path(char ret_path[IMAGE_PATH_BYTES], struct err *err)
+/* NAME in the folder of all that this user's VMs keep. */
+static int data_path(const char *name, char ret_path[IMAGE_PATH_BYTES], struct err *err)
 {
     const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    char folder[IMAGE_PATH_BYTES];
     if (data != NULL && data[0] == '/')
-        return path_join(ret_path, data, "atoll/images", err);
-    if (home == NULL || home[0] != '/')
+        data = path_join(folder, data, "atoll", err) == 0 ? folder : NULL;
+    else if (home == NULL || home[0] != '/')
         return err_set(err, -ENOENT, "no place for images: set HOME or XDG_DATA_HOME");
-    return path_join(ret_path, home, ".local/share/atoll/images", err);
+    else
+        data = path_join(folder, home, ".local/share/atoll", err) == 0 ? folder : NULL;
+    return data == NULL ? -ENAMETOOLONG : path_join(ret_path, data, name, err);
+}
+
+int image_store_path(char ret_path[IMAGE_PATH_BYTES], struct err *err)
+{
+    return data_path("images", ret_path, err);
+}
+
+int image_store_variables(const char *name, char ret_path[IMAGE_PATH_BYTES], struct err *err)
+{
+    char folder[IMAGE_PATH_BYTES], vm[IMAGE_PATH_BYTES];
+    int result = data_path("vms", folder, err);
+    if (result == 0)
+        result = path_join(vm, folder, name, err);
+    return result != 0 ? result : path_join(ret_path, vm, "uefi-vars.fd", err);
 }
 
 int image_path(const char *name, char ret_path[IMAGE_PATH_BYTES], struct err *err)

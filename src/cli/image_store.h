@@ -14,6 +14,9 @@ enum { IMAGE_PATH_BYTES = 1024, IMAGE_NAME_BYTES = 64 };
 
 /* True for one to three parts of lower-case letters, digits, '.', '-' and '_', parted by '/'. */
 bool image_name_valid(const char *name);
+/* The file that keeps the firmware variables of the VM called NAME. */
+MUST_CHECK int image_store_variables(const char *name, char ret_path[IMAGE_PATH_BYTES],
+                                     struct err *err);
 /* The folder that holds all images; -ENOENT when neither XDG_DATA_HOME nor HOME says where. */
 MUST_CHECK int image_store_path(char ret_path[IMAGE_PATH_BYTES], struct err *err);
 /* The folder of the image NAME, which need not exist. */

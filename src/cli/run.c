@@ -133,13 +133,23 @@ static int run_checked(const struct run_args *args, struct err *err)
                            .args = args,
                            .has_console = args->console != RUN_CONSOLE_NONE,
                            .agent_fd = -1};
+    bool has_firmware = args->firmware != NULL && strcmp(args->firmware, "none") != 0;
+    static char variables[IMAGE_PATH_BYTES];
     int result = files_check(args, err);
+    /* A VM with a name keeps its firmware's variables under it. */
+    plan.firmware_variables = args->firmware_variables;
+    if (result == 0 && args->firmware_variables == NULL && args->name != NULL) {
+        result = image_store_variables(args->name, variables, err);
+        plan.firmware_variables = variables;
+    }
     if (result == 0 && args->image != NULL) {
         result = image_parts(&parts, args, err);
         plan.name = args->name != NULL ? args->name : parts.name;
-        plan.kernel = args->kernel != NULL ? args->kernel : parts.kernel;
-        plan.initrd = args->initrd != NULL ? args->initrd : parts.initrd;
-        plan.append = parts.append;
+        if (!has_firmware) {
+            plan.kernel = args->kernel != NULL ? args->kernel : parts.kernel;
+            plan.initrd = args->initrd != NULL ? args->initrd : parts.initrd;
+            plan.append = parts.append;
+        }
         plan.root_disk = &parts.root;
     }
     if (result != 0)

@@ -41,6 +41,43 @@ static int take_append(struct run_args *args, const char *value, struct err *err
     return 0;
 }
 
+static int take_firmware(struct run_args *args, const char *value, struct err *err)
+{
+    args->firmware = value;
+    return 0;
+}
+
+static int take_firmware_variables(struct run_args *args, const char *value, struct err *err)
+{
+    args->firmware_variables = value;
+    return 0;
+}
+
+static int take_firmware_log(struct run_args *args, const char *value, struct err *err)
+{
+    args->firmware_log = value;
+    return 0;
+}
+
+static int take_boot(struct run_args *args, const char *value, struct err *err)
+{
+    free(args->boot_text);
+    args->boot_count = 0;
+    args->boot_text = strdup(value);
+    if (args->boot_text == NULL)
+        return err_set(err, -ENOMEM, "--boot '%s': out of memory", value);
+    for (char *word = args->boot_text, *rest; word != NULL; word = rest) {
+        rest = strchr(word, ',');
+        if (rest != NULL)
+            *rest++ = '\0';
+        if (args->boot_count == VM_CONFIG_BOOT_MAX)
+            return err_set(err, -EINVAL, "--boot '%s': at most %u devices", value,
+                           VM_CONFIG_BOOT_MAX);
+        args->boot[args->boot_count++] = word;
+    }
+    return 0;
+}
+
 static int take_name(struct run_args *args, const char *value, struct err *err)
 {
     size_t length = strlen(value);
@@ -250,6 +287,10 @@ static const struct option options[] = {
     {"--kernel", take_kernel, true},
     {"--initrd", take_initrd, true},
     {"--append", take_append, true},
+    {"--firmware", take_firmware, true},
+    {"--firmware-vars", take_firmware_variables, true},
+    {"--firmware-log", take_firmware_log, true},
+    {"--boot", take_boot, true},
     {"--disk", take_disk, true},
     {"--memory", take_memory, true},
     {"--cpus", take_cpus, true},
@@ -325,10 +366,18 @@ static int check_whole(const struct run_args *args, struct err *err)
 {
     if (args->wants_help)
         return 0;
-    if (args->image == NULL && args->kernel == NULL)
+    bool starts_none = args->firmware == NULL ? args->disk_count == 0
+                                              : strcmp(args->firmware, "none") == 0;
+    if (args->image == NULL && args->kernel == NULL && starts_none)
         return err_set(err, -EINVAL,
-                       "nothing to run: give an image ('atoll run debian/12') or a kernel "
-                       "('atoll run --kernel FILE'); 'atoll image ls' shows the images");
+                       "nothing to run: give an image ('atoll run debian/12'), a disk to boot "
+                       "('atoll run --disk FILE') or a kernel ('atoll run --kernel FILE'); 'atoll "
+                       "image ls' shows the images");
+    if (args->kernel != NULL && args->firmware != NULL && strcmp(args->firmware, "none") != 0)
+        return err_set(err, -EINVAL,
+                       "--firmware %s boots a disk, and --kernel starts without one: leave out "
+                       "one of them",
+                       args->firmware);
     if (args->command != NULL && args->image == NULL)
         return err_set(err, -EINVAL,
                        "a command needs an image, whose agent runs it: atoll run debian/12 -- %s",
@@ -367,4 +416,6 @@ void run_args_fini(struct run_args *args)
     for (unsigned i = 0; i < args->disk_count; i++)
         free(args->disks[i].path);
     args->disk_count = 0;
+    free(args->boot_text);
+    args->boot_text = NULL;
 }

@@ -26,6 +26,10 @@ enum run_console { RUN_CONSOLE_DEFAULT, RUN_CONSOLE_STDIO, RUN_CONSOLE_NONE };
 
 /* Texts are borrowed from argv. */
 struct run_args {
+    const char *firmware, *firmware_variables, *firmware_log;
+    const char *boot[VM_CONFIG_BOOT_MAX]; /* "disk0", "net0" */
+    char *boot_text;                      /* owned: what BOOT points into */
+    unsigned boot_count;
     const char *image, *kernel, *initrd, *append, *name, *engine;
     u64 memory_bytes;
     unsigned cpus;

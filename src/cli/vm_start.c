@@ -75,6 +75,18 @@ static json_t *config_json(const struct vm_plan *plan)
         json_object_set_new(config, "kernel", json_string(plan->kernel));
     if (plan->initrd != NULL)
         json_object_set_new(config, "initrd", json_string(plan->initrd));
+    if (args->firmware != NULL)
+        json_object_set_new(config, "firmware", json_string(args->firmware));
+    if (plan->firmware_variables != NULL)
+        json_object_set_new(config, "firmware_variables", json_string(plan->firmware_variables));
+    if (args->firmware_log != NULL)
+        json_object_set_new(config, "firmware_log", json_string(args->firmware_log));
+    if (args->boot_count > 0) {
+        json_t *boot = json_array();
+        for (unsigned i = 0; i < args->boot_count; i++)
+            json_array_append_new(boot, json_string(args->boot[i]));
+        json_object_set_new(config, "boot", boot);
+    }
     json_object_set_new(config, "disks", disks_json(plan));
     json_object_set_new(config, "nets", nets_json(args));
     if (args->debug_stats != NULL)

@@ -13,6 +13,7 @@ struct vm_plan {
     const char *name; /* borrowed, as all texts here */
     const char *kernel, *initrd;
     const char *append;
+    const char *firmware_variables;   /* NULL: they vanish with the VM */
     const struct run_disk *root_disk; /* comes before the others; NULL when there is none */
     const struct run_args *args;
     bool has_console;

@@ -12,6 +12,8 @@
 #include "base/errno.h"
 
 enum { PM_TIMER_HZ = 3579545, NS_PER_SECOND = 1000000000, CARRY_BIT = 31 };
+/* SMI_EN, as firmware left it that has set up its system management mode: there is none here. */
+enum { SMI_ENABLE_OFFSET = 0x30, SMI_APMC_EN = 1 << 5 };
 enum { GPE_STATUS_OFFSET = PM_GPE0_OFFSET, GPE_ENABLE_OFFSET = PM_GPE0_OFFSET + 4 };
 
 enum pm1_event {
@@ -102,6 +104,8 @@ static u8 pm_read_byte(void *device, u64 offset)
     if (offset >= PM_GPE0_OFFSET && offset < PM_GPE0_OFFSET + PM_GPE0_BYTES)
         return (u8)((pm->gpe_status | (u64)pm->gpe_enable << 32) >>
                     (8 * (offset - PM_GPE0_OFFSET)));
+    if (offset == SMI_ENABLE_OFFSET)
+        return SMI_APMC_EN;
     return 0;
 }
 

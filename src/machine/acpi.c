@@ -12,7 +12,13 @@
 #include "machine/aml.h"
 #include "machine/memmap.h"
 
-enum { HEADER_BYTES = 36, RSDP_BYTES = 36, FACS_BYTES = 64, FADT_BYTES = 276, LIST_MAX = 8 };
+enum {
+    HEADER_BYTES = 36,
+    RSDP_BYTES = ACPI_RSDP_BYTES,
+    FACS_BYTES = 64,
+    FADT_BYTES = 276,
+    LIST_MAX = 8
+};
 enum { XAPIC_IDS = 255 }; /* local APIC entries hold ids below this; others need x2APIC entries */
 
 /* The image being written; `out` doubles as the writer of every table. */
@@ -21,6 +27,7 @@ struct image {
     gpa_t base;
     gpa_t listed[LIST_MAX]; /* what RSDT and XSDT point to */
     unsigned listed_count;
+    struct acpi_links *links; /* borrowed; NULL: addresses are final */
 };
 
 static void put(struct image *image, u64 value, unsigned bytes)
@@ -28,6 +35,18 @@ static void put(struct image *image, u64 value, unsigned bytes)
     u8 le[8];
     store_le64(le, value);
     aml_bytes(&image->out, le, bytes);
+}
+
+/* A table's address, which moves with the image. */
+static void put_pointer(struct image *image, gpa_t table, unsigned bytes)
+{
+    struct acpi_links *links = image->links;
+
+    if (links && links->pointer_count < ACPI_POINTERS_MAX) {
+        links->pointers[links->pointer_count].offset = (u32)image->out.bytes;
+        links->pointers[links->pointer_count++].bytes = (u8)bytes;
+    }
+    put(image, table, bytes);
 }
 
 static void put_zeroes(struct image *image, size_t bytes)
@@ -73,7 +92,12 @@ static gpa_t table_end(struct image *image, size_t start)
         size_t bytes = image->out.bytes - start;
         store_le32(table + 4, (u32)bytes);
         table[9] = 0;
-        table[9] = checksum(table, bytes);
+        if (image->links == NULL)
+            table[9] = checksum(table, bytes);
+        else if (image->links->table_count < ACPI_TABLES_MAX) {
+            image->links->tables[image->links->table_count].offset = (u32)start;
+            image->links->tables[image->links->table_count++].bytes = (u32)bytes;
+        }
     }
     return image->base + start;
 }
@@ -145,8 +169,8 @@ static void put_fadt_blocks(struct image *image)
 static void put_fadt(struct image *image, gpa_t facs, gpa_t dsdt)
 {
     size_t start = table_begin(image, "FACP", 6);
-    put(image, facs, 4);
-    put(image, dsdt, 4);
+    put_pointer(image, facs, 4);
+    put_pointer(image, dsdt, 4);
     put(image, 0, 1); /* reserved (interrupt model of ACPI 1.0) */
     put(image, 0, 1); /* preferred profile: unspecified */
     put(image, PM_SCI_IRQ, 2);
@@ -172,7 +196,7 @@ static void put_fadt(struct image *image, gpa_t facs, gpa_t dsdt)
     put(image, 0, 2); /* ARM boot flags */
     put(image, 4, 1); /* minor version: 6.4 */
     put(image, 0, 8); /* X_FIRMWARE_CTRL: the 32-bit field is used */
-    put(image, dsdt, 8);
+    put_pointer(image, dsdt, 8);
     put_port_address(image, PM_BASE + PM_EVENT_OFFSET, 32);
     put_port_address(image, 0, 0);
     put_port_address(image, PM_BASE + PM_CONTROL_OFFSET, 16);
@@ -248,14 +272,14 @@ static void put_madt(struct image *image, const struct acpi_config *config)
     list(image, table_end(image, start));
 }
 
-static void put_mcfg(struct image *image)
+static void put_mcfg(struct image *image, const struct acpi_config *config)
 {
     size_t start = table_begin(image, "MCFG", 1);
     put(image, 0, 8);
-    put(image, MEMMAP_ECAM_BASE, 8);
+    put(image, config->ecam_base, 8);
     put(image, 0, 2); /* segment */
     put(image, 0, 1); /* first bus */
-    put(image, MEMMAP_ECAM_BYTES / 0x100000 - 1, 1);
+    put(image, 0, 1); /* last bus */
     put(image, 0, 4);
     list(image, table_end(image, start));
 }
@@ -279,7 +303,7 @@ static gpa_t put_list(struct image *image, const char *signature, unsigned entry
 {
     size_t start = table_begin(image, signature, 1);
     for (unsigned i = 0; i < image->listed_count; i++)
-        put(image, image->listed[i], entry_bytes);
+        put_pointer(image, image->listed[i], entry_bytes);
     return table_end(image, start);
 }
 
@@ -298,7 +322,7 @@ static void fill_rsdp(u8 *rsdp, gpa_t rsdt, gpa_t xsdt)
 int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capacity,
                size_t *ret_bytes, struct err *err)
 {
-    struct image image = {.base = base};
+    struct image image = {.base = base, .links = config->links};
 
     aml_init(&image.out, to, capacity);
     put_zeroes(&image, RSDP_BYTES);
@@ -306,7 +330,7 @@ int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capa
     gpa_t dsdt = put_dsdt(&image, config);
     put_fadt(&image, facs, dsdt);
     put_madt(&image, config);
-    put_mcfg(&image);
+    put_mcfg(&image, config);
     if (config->hpet_id != 0)
         put_hpet(&image, config);
     gpa_t rsdt = put_list(&image, "RSDT", 4);
@@ -315,6 +339,11 @@ int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capa
         return err_set(err, -ENOSPC, "ACPI tables for %u CPUs do not fit in %zu bytes",
                        config->cpu_count, capacity);
     fill_rsdp(to, rsdt, xsdt);
+    if (config->links) {
+        to[8] = to[32] = 0;
+        config->links->rsdt = (u32)rsdt;
+        config->links->xsdt = (u32)xsdt;
+    }
     *ret_bytes = image.out.bytes;
     return 0;
 }

@@ -36,19 +36,18 @@ static void add_routing(struct aml *aml, const char *name, const struct acpi_con
     aml_end(aml, table);
 }
 
-static void add_pci_windows(struct aml *aml, const struct memmap *map)
+static void add_pci_windows(struct aml *aml, const struct acpi_config *config)
 {
     aml_name(aml, "_CRS");
     size_t resources = aml_begin_resources(aml);
-    aml_resource_bus(aml, 0, (unsigned)(MEMMAP_ECAM_BYTES >> 20) - 1);
+    aml_resource_bus(aml, 0, 0);
     aml_resource_io(aml, 0xcf8, 8);
     aml_resource_port_window(aml, 0x0000, 0x0cf7);
     aml_resource_port_window(aml, 0x0d00, 0xffff);
     aml_resource_memory_window(aml, MEMMAP_VGA_BASE, MEMMAP_SHADOW_BASE - 1, false);
-    aml_resource_memory_window(aml, MEMMAP_PCI32_BASE, MEMMAP_PCI32_BASE + MEMMAP_PCI32_BYTES - 1,
-                               false);
-    aml_resource_memory_window(aml, map->pci64_base, map->pci64_base + MEMMAP_PCI64_BYTES - 1,
-                               true);
+    for (unsigned i = 0; i < config->window_count; i++)
+        aml_resource_memory_window(aml, config->windows[i].first, config->windows[i].last,
+                                   config->windows[i].is_64_bit);
     aml_end_resources(aml, resources);
 }
 
@@ -63,7 +62,7 @@ static void add_pci_root(struct aml *aml, const struct acpi_config *config)
     aml_name_integer(aml, "_SEG", 0);
     aml_name_integer(aml, "_BBN", 0);
     aml_name_integer(aml, "_CCA", 1);
-    add_pci_windows(aml, config->map);
+    add_pci_windows(aml, config);
     add_routing(aml, "PRTA", config, true);
     add_routing(aml, "PRTP", config, false);
 
@@ -103,7 +102,7 @@ static void add_legacy_device(struct aml *aml, const struct legacy_device *legac
 }
 
 /* Says that nobody else may use the configuration space window. */
-static void add_motherboard(struct aml *aml)
+static void add_motherboard(struct aml *aml, const struct acpi_config *config)
 {
     size_t device = aml_begin_device(aml, "MBRD");
     aml_name(aml, "_HID");
@@ -111,7 +110,7 @@ static void add_motherboard(struct aml *aml)
     aml_name_integer(aml, "_UID", 1);
     aml_name(aml, "_CRS");
     size_t resources = aml_begin_resources(aml);
-    aml_resource_memory32(aml, (u32)MEMMAP_ECAM_BASE, (u32)MEMMAP_ECAM_BYTES);
+    aml_resource_memory32(aml, (u32)config->ecam_base, (u32)config->ecam_bytes);
     aml_end_resources(aml, resources);
     aml_end(aml, device);
 }
@@ -161,7 +160,7 @@ void acpi_dsdt_body(const struct acpi_config *config, struct aml *aml)
     add_pci_root(aml, config);
     add_legacy_device(aml, &com1);
     add_legacy_device(aml, &rtc);
-    add_motherboard(aml);
+    add_motherboard(aml, config);
     if (config->hpet_id != 0)
         add_hpet(aml);
     aml_end(aml, scope);

@@ -11,8 +11,10 @@
 #include <cmocka.h>
 
 #include "base/bits.h"
+#include "base/errno.h"
 #include "machine/acpi.h"
 #include "machine/memmap.h"
+#include "machine/smbios.h"
 
 enum { CAPACITY = MEMMAP_TABLES_BYTES };
 
@@ -24,13 +26,18 @@ static bool has_hpet = true;
 static int build(unsigned cpu_count, size_t capacity, struct err *err)
 {
     struct memmap map;
-    assert_int_equal(memmap_init(&map, 512ull << 20, NULL), 0);
+    assert_int_equal(memmap_init(&map, 512ull << 20, false, NULL), 0);
     struct acpi_config config = {.map = &map,
                                  .cpu_count = cpu_count,
                                  .hpet_id = has_hpet ? 0x8086a201 : 0,
                                  .ioapic_id = 0,
                                  .pci_gsi_base = 16,
-                                 .pci_legacy_irq = {10, 10, 11, 11}};
+                                 .pci_legacy_irq = {10, 10, 11, 11},
+                                 .ecam_base = MEMMAP_ECAM_BASE,
+                                 .ecam_bytes = MEMMAP_ECAM_BYTES,
+                                 .windows = {{MEMMAP_PCI32_BASE, MEMMAP_ECAM_BASE - 1, false},
+                                             {map.pci64_base, map.pci64_base + 0xfff, true}},
+                                 .window_count = 2};
     memset(image, 0xcc, sizeof(image));
     return acpi_build(&config, MEMMAP_TABLES_BASE, image, capacity, &image_bytes, err);
 }
@@ -187,17 +194,95 @@ static void test_iasl(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* Carries out the loader's commands as firmware does, with the tables at MEMMAP_TABLES_BASE, and
+ * checks what comes out against the tables that are made for that address at once. */
+static void test_loader_gives_the_same_tables(void **state)
+{
+    static struct acpi_links found;
+    static u8 script[ACPI_LOADER_MAX_BYTES], placed[CAPACITY];
+    u8 rsdp[ACPI_RSDP_BYTES];
+    size_t bytes = 0, script_bytes = 0;
+    unsigned pointers = 0, checksums = 0, files = 0;
+
+    struct err err;
+    struct memmap map;
+    assert_int_equal(memmap_init(&map, 512ull << 20, true, &err), 0);
+    struct acpi_config config = {.map = &map, .cpu_count = 3, .links = &found};
+    assert_int_equal(acpi_build(&config, 0, placed, CAPACITY, &bytes, &err), 0);
+    assert_int_equal(acpi_loader_build(&found, script, 128, &script_bytes), -ENOSPC);
+    assert_int_equal(acpi_loader_build(&found, script, sizeof(script), &script_bytes), 0);
+    memcpy(rsdp, placed, sizeof(rsdp));
+    memset(placed, 0, sizeof(rsdp));
+    for (const u8 *entry = script; entry < script + script_bytes; entry += 128) {
+        bool is_rsdp = strcmp((const char *)entry + 4, ACPI_RSDP_FILE) == 0;
+        u8 *file = is_rsdp ? rsdp : placed;
+        size_t size = is_rsdp ? sizeof(rsdp) : bytes;
+        assert_string_equal((const char *)entry + 4, is_rsdp ? ACPI_RSDP_FILE : ACPI_TABLES_FILE);
+        if (load_le32(entry) == 1) {
+            files++;
+        } else if (load_le32(entry) == 2) {
+            u32 at = load_le32(entry + 116);
+            assert_in_range(at, 0, size - entry[120]);
+            assert_true(load_le32(file + at) > 0 && load_le32(file + at) < bytes);
+            store_le32(file + at, load_le32(file + at) + MEMMAP_TABLES_BASE);
+            pointers++;
+        } else {
+            assert_int_equal(load_le32(entry), 3);
+            u32 at = load_le32(entry + 60), start = load_le32(entry + 64);
+            assert_in_range(start + load_le32(entry + 68), 1, size);
+            assert_int_equal(file[at], 0);
+            file[at] = (u8)-sum(file + start, load_le32(entry + 68));
+            checksums++;
+        }
+    }
+    assert_int_equal(files, 2);
+    assert_true(pointers > 8 && checksums > 6);
+    config.links = NULL;
+    assert_int_equal(acpi_build(&config, MEMMAP_TABLES_BASE, image, CAPACITY, &image_bytes, &err),
+                     0);
+    assert_int_equal(image_bytes, bytes);
+    assert_memory_equal(rsdp, image, sizeof(rsdp));
+    assert_memory_equal(placed + sizeof(rsdp), image + sizeof(rsdp), bytes - sizeof(rsdp));
+}
+
+/* Every structure is where its length says, and the entry point counts them. */
+static void test_smbios_structures(void **state)
+{
+    u8 tables[SMBIOS_TABLES_MAX_BYTES], anchor[SMBIOS_ANCHOR_BYTES];
+    struct smbios_config config = {.ram_bytes = 5ull << 40, .cpu_count = 300};
+    unsigned count = 0;
+    u8 type = 0;
+
+    config.uuid[0] = 0x12;
+    size_t bytes = smbios_build(&config, tables, anchor);
+    assert_in_range(bytes, 100, sizeof(tables));
+    for (size_t at = 0; at < bytes; count++) {
+        type = tables[at];
+        if (type == 1)
+            assert_int_equal(tables[at + 8 + 3], 0x12);
+        if (type == 17)
+            assert_int_equal(load_le32(tables + at + 28), 5 << 20); /* MiB */
+        at += tables[at + 1];
+        while (tables[at] != 0 || tables[at + 1] != 0)
+            assert_true(++at < bytes);
+        at += 2;
+    }
+    assert_int_equal(type, 127);
+    assert_int_equal(load_le16(anchor + 22), bytes);
+    assert_int_equal(load_le16(anchor + 28), count);
+}
+
 static void test_memmap(void **state)
 {
     struct memmap map;
     struct err err;
-    assert_true(memmap_init(&map, 1 << 20, &err) < 0);
-    assert_true(memmap_init(&map, (64 << 20) + 4096, &err) < 0);
-    assert_true(memmap_init(&map, MEMMAP_RAM_MAX_BYTES * 2, &err) < 0);
+    assert_true(memmap_init(&map, 1 << 20, false, &err) < 0);
+    assert_true(memmap_init(&map, (64 << 20) + 4096, false, &err) < 0);
+    assert_true(memmap_init(&map, MEMMAP_RAM_MAX_BYTES * 2, false, &err) < 0);
     static const u64 sizes_mib[] = {4, 64, 3071, 3072, 3073, 4096, 65536, 1 << 20};
     for (unsigned i = 0; i < ARRAY_LEN(sizes_mib); i++) {
         u64 bytes = sizes_mib[i] << 20, end = 0, told = 0;
-        assert_int_equal(memmap_init(&map, bytes, &err), 0);
+        assert_int_equal(memmap_init(&map, bytes, false, &err), 0);
         assert_int_equal(map.low_bytes + map.high_bytes, bytes);
         for (unsigned r = 0; r < MEMMAP_RAM_COUNT; r++)
             assert_true(map.ram[r].ram_offset + map.ram[r].bytes <= bytes);
@@ -220,6 +305,8 @@ int main(void)
         cmocka_unit_test(test_madt_lists_processors),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_iasl),
+        cmocka_unit_test(test_loader_gives_the_same_tables),
+        cmocka_unit_test(test_smbios_structures),
         cmocka_unit_test(test_memmap),
     };
     return cmocka_run_group_tests_name("acpi", tests, NULL, NULL);

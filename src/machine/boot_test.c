@@ -38,7 +38,7 @@ static void bench_init(struct bench *bench, u64 ram_bytes)
     bench->ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_true(bench->ram != MAP_FAILED);
-    assert_int_equal(memmap_init(&bench->map, ram_bytes, NULL), 0);
+    assert_int_equal(memmap_init(&bench->map, ram_bytes, false, NULL), 0);
     mem_init(&bench->mem);
     for (unsigned i = 0; i < MEMMAP_RAM_COUNT; i++) {
         const struct memmap_range *range = &bench->map.ram[i];

@@ -21,6 +21,7 @@
 #include "dev/pci/pci_bus.h"
 #include "dev/pm.h"
 #include "machine/acpi.h"
+#include "machine/firmware.h"
 #include "machine/machine_priv.h"
 #include "vcpu/vcpu.h"
 #include "x86/regs.h"
@@ -98,7 +99,7 @@ static void set_virtual_wire(struct machine *machine)
 
 /* Linux sees that the TSC and the local APIC's timer are all it needs, but calibrates an HPET all
  * the same, by thousands of accesses. So guests are told of it only where that was asked for. */
-static u32 hpet_id(struct machine *machine)
+u32 machine_hpet_id(struct machine *machine)
 {
     return machine->config.has_hpet ? (u32)bus_read(&machine->bus, BUS_MMIO, HPET_BASE, 4) : 0;
 }
@@ -107,10 +108,18 @@ static int write_tables(struct machine *machine, struct err *err)
 {
     struct acpi_config config = {.map = &machine->map,
                                  .cpu_count = machine->config.cpu_count,
-                                 .hpet_id = hpet_id(machine),
-                                 .pci_gsi_base = MACHINE_PCI_GSI};
+                                 .hpet_id = machine_hpet_id(machine),
+                                 .pci_gsi_base = MACHINE_PCI_GSI,
+                                 .ecam_base = MEMMAP_ECAM_BASE,
+                                 .ecam_bytes = MEMMAP_ECAM_BYTES,
+                                 .window_count = 2};
     u8 *image = alloc_zero(MEMMAP_TABLES_BYTES);
     size_t bytes = 0;
+
+    config.windows[0] = (struct acpi_window){MEMMAP_PCI32_BASE,
+                                             MEMMAP_PCI32_BASE + MEMMAP_PCI32_BYTES - 1, false};
+    config.windows[1] = (struct acpi_window){
+        machine->map.pci64_base, machine->map.pci64_base + MEMMAP_PCI64_BYTES - 1, true};
 
     if (!image)
         return err_set(err, -ENOMEM, "no memory for the ACPI tables");
@@ -144,7 +153,8 @@ static int start_cpus(struct machine *machine, struct x86_state *boot_state, str
     for (unsigned i = 0; i < machine->config.cpu_count; i++) {
         x86_state_reset(&state, i == 0);
         struct x86_state *start = i == 0 ? boot_state : &state;
-        start->msr.mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
+        if (!machine_has_firmware(machine))
+            start->msr.mtrr_def_type = MTRR_ENABLED_WRITE_BACK;
         start->tsc = clock_tsc() - start_tsc;
         int r = machine_cpu_set(machine, i, start, err);
         if (r == 0)
@@ -155,25 +165,33 @@ static int start_cpus(struct machine *machine, struct x86_state *boot_state, str
     return 0;
 }
 
-int machine_boot(struct machine *machine, const struct boot_request *kernel, struct err *err)
+/* What firmware does for the kernel that it loads, and then the kernel. */
+static int load_kernel(struct machine *machine, const struct boot_request *kernel,
+                       struct x86_state *ret_state, struct err *err)
 {
     struct boot_request request = *kernel;
-    struct x86_state state;
 
     request.mem = &machine->mem;
     request.map = &machine->map;
     request.rsdp = MEMMAP_TABLES_BASE;
-    machine->is_standing = true;
-    reset_devices(machine);
     set_virtual_wire(machine);
     int r = assign_pci(machine, err);
     if (r == 0)
+        r = write_tables(machine, err);
+    return r < 0 ? r : boot_load(&request, ret_state, err);
+}
+
+int machine_boot(struct machine *machine, const struct boot_request *kernel, struct err *err)
+{
+    struct x86_state state;
+
+    machine->is_standing = true;
+    reset_devices(machine);
+    int r = machine_has_firmware(machine) ? firmware_start(machine, &state, err)
+                                          : load_kernel(machine, kernel, &state, err);
+    if (r == 0)
         r = machine_remap(machine, err);
     machine->is_standing = false;
-    if (r == 0)
-        r = write_tables(machine, err);
-    if (r == 0)
-        r = boot_load(&request, &state, err);
     if (r == 0)
         r = start_cpus(machine, &state, err);
     return r;

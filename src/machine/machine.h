@@ -31,6 +31,7 @@ struct vcpu;
 struct vm_clock;
 
 enum { MACHINE_CPUS_MAX = 64, MACHINE_DISKS_MAX = 16, MACHINE_NETS_MAX = 8, MACHINE_PORTS_MAX = 8 };
+enum { MACHINE_BOOT_MAX = 8 };
 
 /* How a guest ends a run of the machine. */
 enum machine_end {
@@ -60,6 +61,21 @@ struct machine_port {
     struct chr *chr;  /* borrowed */
 };
 
+/* Firmware, which then loads what the machine runs: a ROM that ends at 4 GiB. */
+struct machine_firmware {
+    u8 *rom;       /* borrowed, page aligned; NULL: a kernel is started instead */
+    u64 rom_bytes; /* a multiple of 4096 */
+    u8 *variables; /* borrowed: a flash chip's contents, below the ROM; NULL: there is none */
+    u64 variables_bytes;
+    struct chr *log; /* borrowed: port 0x402; NULL: there is none */
+};
+
+/* What firmware tries to start from: a disk or a network by its index. */
+struct machine_boot_device {
+    bool is_net;
+    unsigned index;
+};
+
 struct machine_config {
     u64 ram_bytes;
     u8 *ram; /* borrowed: ram_bytes of zeroed memory, page aligned */
@@ -73,6 +89,9 @@ struct machine_config {
     unsigned net_count;
     struct machine_port ports[MACHINE_PORTS_MAX];
     unsigned port_count;
+    struct machine_firmware firmware;
+    struct machine_boot_device boot[MACHINE_BOOT_MAX]; /* first things first; firmware only */
+    unsigned boot_count;
     struct display *display; /* borrowed: a screen, keyboard and pointer; NULL: there are none */
     bool has_hpet;           /* guests are told of the HPET, which is there in any case */
     bool has_testdev;        /* the ports of bare-metal test programs */
@@ -92,9 +111,10 @@ void machine_clock_stop(struct machine *machine);
 /* Connects VCPU with its local APIC; its index is the APIC id. All vCPUs share one engine. */
 void machine_attach(struct machine *machine, struct vcpu *vcpu);
 
-/* Resets every device and vCPU, places PCI BARs, writes ACPI tables and loads the kernel. Serves
- * the first start and every later guest reset; RAM is not cleared. KERNEL.mem, .map and .rsdp are
- * filled here. */
+/* Resets every device and vCPU, places PCI BARs, writes ACPI tables and loads the kernel; or, with
+ * firmware, puts vCPU 0 to its reset vector and leaves all of that to it (KERNEL is not looked at).
+ * Serves the first start and every later guest reset; RAM is not cleared. KERNEL.mem, .map and
+ * .rsdp are filled here. */
 MUST_CHECK int machine_boot(struct machine *machine, const struct boot_request *kernel,
                             struct err *err);
 

@@ -15,14 +15,19 @@
 #include "machine/paravirt.h"
 
 struct apic_bus;
+struct fwcfg;
 struct ioapic;
 struct pci_bus;
+struct pci_function;
 struct pic;
 struct pm;
 struct vga;
 
 enum { MACHINE_DEVICES_MAX = 24, MACHINE_RAM_BARS_MAX = 4 };
 enum { MACHINE_PCI_GSI = 16 }; /* I/O APIC input of PCI line 0; the others follow */
+
+/* PCI slots: a device keeps its slot whatever else is configured. */
+enum { MACHINE_SLOT_FIRST_NET = 3, MACHINE_SLOT_FIRST_DISK = 11 };
 
 extern const u8 machine_pci_irq[4]; /* ISA interrupts of the same lines, for guests on the PIC */
 
@@ -63,8 +68,12 @@ struct machine {
     struct pic *pic; /* owned through devices[], as the two below */
     struct ioapic *ioapic;
     struct pm *pm;
-    struct lock *pm_lock;    /* borrowed: of pm's slot */
-    struct pci_bus *pci_bus; /* owned */
+    struct lock *pm_lock;     /* borrowed: of pm's slot */
+    struct pci_bus *pci_bus;  /* owned */
+    u8 intx_levels;           /* PCI lines that are asserted; under the PCI bus's lock */
+    u16 intx_isa;             /* ISA interrupts that they assert; under the same */
+    struct fwcfg *fwcfg;      /* owned through devices[]; NULL without firmware, as the next */
+    struct pci_function *lpc; /* owned by pci_bus */
     struct machine_device devices[MACHINE_DEVICES_MAX];
     unsigned device_count;
     struct vga *vga; /* borrowed: the bus owns it; NULL: no screen */
@@ -76,6 +85,23 @@ struct machine {
 
 /* True when the engine keeps the local APICs: then it also wakes, starts and interrupts vCPUs. */
 bool machine_has_kernel_lapic(const struct machine *machine);
+/* True when firmware starts the machine, not a kernel. */
+static inline bool machine_has_firmware(const struct machine *machine)
+{
+    return machine->config.firmware.rom != NULL;
+}
+/* pc.c: a place for the next device, whose lock is needed to make it; then the device (NULL: it
+ * could not be made) goes there and is mapped. */
+struct machine_device *machine_slot_next(struct machine *machine);
+MUST_CHECK int machine_slot_fill(struct machine *machine, const struct device_ops *ops,
+                                 void *device, u64 base, struct err *err);
+/* pc_firmware.c: what a machine with firmware has on its buses, and on the PCI bus. */
+MUST_CHECK int machine_add_firmware(struct machine *machine, struct err *err);
+/* A PCI line's level has changed; CTX is the machine. */
+void machine_drive_intx(void *ctx, unsigned pin, bool level);
+MUST_CHECK int machine_add_lpc(struct machine *machine, struct err *err);
+/* The HPET's capability register when guests are to be told of it, else 0. */
+u32 machine_hpet_id(struct machine *machine);
 /* hypercall.c: what VCPU's EXIT_HYPERCALL answers. */
 u64 machine_hypercall(struct machine *machine, const struct vcpu *vcpu);
 /* ram_bars.c: before PCI devices are made, and where the PCI bus tells of moves. */

@@ -27,7 +27,7 @@ static void ram_add(struct memmap *map, unsigned index, gpa_t base, u64 bytes, u
         .base = base, .bytes = bytes, .ram_offset = ram_offset, .type = MEMMAP_RAM};
 }
 
-int memmap_init(struct memmap *ret_map, u64 ram_bytes, struct err *err)
+int memmap_init(struct memmap *ret_map, u64 ram_bytes, bool has_firmware, struct err *err)
 {
     struct memmap map = {.ram_bytes = ram_bytes};
 
@@ -38,7 +38,7 @@ int memmap_init(struct memmap *ret_map, u64 ram_bytes, struct err *err)
         return err_set(err, -EINVAL, "memory of %lu bytes: must be a multiple of 1 MiB",
                        (unsigned long)ram_bytes);
 
-    map.low_bytes = min_u64(ram_bytes, MEMMAP_LOW_END);
+    map.low_bytes = min_u64(ram_bytes, has_firmware ? MEMMAP_LOW_END_FIRMWARE : MEMMAP_LOW_END);
     map.high_bytes = ram_bytes - map.low_bytes;
     map.pci64_base = align_up(MEMMAP_HIGH_BASE + map.high_bytes, MEMMAP_PCI64_BYTES);
 

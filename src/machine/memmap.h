@@ -12,7 +12,12 @@
  *   0x100000000 RAM beyond 3 GiB
  *   then        PCI window for 64-bit BARs, at the next multiple of its size
  *
- * Everything here is a value computed from the RAM size alone, so boot and restore agree.
+ * With firmware, RAM below 4 GiB ends at 2 GiB, and the firmware places what is between there and
+ * 4 GiB: ECAM (256 MiB at 0xb0000000 or 0xe0000000) and the BARs around it. Its own ROM ends at
+ * 4 GiB, with the variable store below it, and a copy of the ROM's last 128 KiB is at 0xe0000.
+ *
+ * Everything here is a value computed from the RAM size and from whether there is firmware, so boot
+ * and restore agree.
  */
 #ifndef MACHINE_MEMMAP_H
 #define MACHINE_MEMMAP_H
@@ -21,6 +26,7 @@
 #include "base/types.h"
 
 #define MEMMAP_LOW_END 0xc0000000ull /* RAM below 4 GiB ends here at the latest */
+#define MEMMAP_LOW_END_FIRMWARE 0x80000000ull
 #define MEMMAP_HIGH_BASE 0x100000000ull
 #define MEMMAP_VGA_BASE 0xa0000ull
 #define MEMMAP_SHADOW_BASE 0xc0000ull
@@ -34,7 +40,10 @@
 #define MEMMAP_HPET_BASE 0xfed00000ull
 #define MEMMAP_LAPIC_BASE 0xfee00000ull
 #define MEMMAP_LAPIC_BYTES 0x1000ull
-#define MEMMAP_PCI64_BYTES 0x800000000ull /* 32 GiB, also its alignment */
+#define MEMMAP_FIRMWARE_COPY_BYTES 0x20000ull    /* below 1 MiB */
+#define MEMMAP_FIRMWARE_ECAM_BYTES 0x10000000ull /* what firmware makes of ECAM: 256 buses */
+#define MEMMAP_FIRMWARE_MAX_BYTES 0x800000ull    /* ROM and variable store: the last 8 MiB */
+#define MEMMAP_PCI64_BYTES 0x800000000ull        /* 32 GiB, also its alignment */
 
 #define MEMMAP_RAM_MIN_BYTES 0x400000ull      /* 4 MiB */
 #define MEMMAP_RAM_MAX_BYTES 0x10000000000ull /* 1 TiB */
@@ -60,9 +69,10 @@ struct memmap {
     unsigned e820_count;
 };
 
-/* Lays out RAM_BYTES of RAM. -EINVAL with a message when the size is below 4 MiB, above 1 TiB, or
- * not a multiple of 1 MiB. The VGA hole takes nothing away: its 128 KiB of backing are simply never
- * mapped. */
-MUST_CHECK int memmap_init(struct memmap *ret_map, u64 ram_bytes, struct err *err);
+/* Lays out RAM_BYTES of RAM for a machine with or without firmware. -EINVAL with a message when the
+ * size is below 4 MiB, above 1 TiB, or not a multiple of 1 MiB. The VGA hole takes nothing away:
+ * its 128 KiB of backing are simply never mapped. */
+MUST_CHECK int memmap_init(struct memmap *ret_map, u64 ram_bytes, bool has_firmware,
+                           struct err *err);
 
 #endif

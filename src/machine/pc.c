@@ -21,6 +21,7 @@
  *   3 to 10   virtio-net adapters
  *   11 to 26  virtio-blk disks
  *   27        VGA
+ *   31        LPC bridge, with firmware (pc_firmware.c)
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -29,6 +30,7 @@
 #include "dev/hpet.h"
 #include "dev/i8042.h"
 #include "dev/lapic.h"
+#include "dev/pci/mch.h"
 #include "dev/pci/pci_bus.h"
 #include "dev/pit.h"
 #include "dev/pm.h"
@@ -41,12 +43,12 @@
 #include "dev/virtio/net.h"
 #include "dev/virtio/pci.h"
 #include "dev/virtio/rng.h"
+#include "machine/firmware.h"
 #include "machine/machine_priv.h"
 #include "vcpu/vcpu.h"
 #include "x86/cpuid.h"
 
-/* PCI slots: a device keeps its slot whatever else is configured. */
-enum { SLOT_RNG = 1, SLOT_CONSOLE = 2, SLOT_FIRST_NET = 3, SLOT_FIRST_DISK = 11, SLOT_VGA = 27 };
+enum { SLOT_RNG = 1, SLOT_CONSOLE = 2, SLOT_VGA = 27 };
 
 enum { IRQ_KEYBOARD = 1, IRQ_COM1 = 4, IRQ_MOUSE = 12, IOAPIC_ID = 0 };
 
@@ -105,17 +107,6 @@ static void drive_intr(void *ctx, unsigned pin, bool level)
         kick(machine, 0);
 }
 
-/* A PCI line is an I/O APIC input and, for guests that use the PIC, an ISA interrupt. */
-static void drive_intx(void *ctx, unsigned pin, bool level)
-{
-    struct machine *machine = ctx;
-    struct irq_line gsi = irqchip_line(&machine->irqchip, MACHINE_PCI_GSI + pin);
-    struct irq_line isa = irqchip_line(&machine->irqchip, machine_pci_irq[pin]);
-
-    irq_set(&gsi, level);
-    irq_set(&isa, level);
-}
-
 static void ask_power(void *ctx, enum power_request what)
 {
     struct machine *machine = ctx;
@@ -138,17 +129,15 @@ static void test_exit(void *ctx, unsigned status)
 /* ---- devices -----------------------------------------------------------------------------------
  */
 
-/* The next device's slot: its lock is needed to make it. */
-static struct machine_device *slot_next(struct machine *machine)
+struct machine_device *machine_slot_next(struct machine *machine)
 {
     struct machine_device *slot = &machine->devices[machine->device_count];
     slot->lock = &slot->own_lock;
     return slot;
 }
 
-/* Takes DEVICE (NULL: it could not be made) into the slot and maps it. */
-static int slot_fill(struct machine *machine, const struct device_ops *ops, void *device, u64 base,
-                     struct err *err)
+int machine_slot_fill(struct machine *machine, const struct device_ops *ops, void *device, u64 base,
+                      struct err *err)
 {
     struct machine_device *slot = &machine->devices[machine->device_count];
 
@@ -177,18 +166,18 @@ static int add_interrupt_controllers(struct machine *machine, struct err *err)
     if (!machine->apic_bus)
         return err_set(err, -ENOMEM, "no memory for the machine's local APICs");
     machine->pic = pic_new(&intr);
-    slot_next(machine)->lock = &machine->irqchip.lock;
-    int r = slot_fill(machine, &pic_device, machine->pic, 0, err);
+    machine_slot_next(machine)->lock = &machine->irqchip.lock;
+    int r = machine_slot_fill(machine, &pic_device, machine->pic, 0, err);
     if (r < 0)
         return r;
     machine->ioapic = ioapic_new(&sink, IOAPIC_ID);
-    slot_next(machine)->lock = &machine->irqchip.lock;
-    r = slot_fill(machine, &ioapic_device, machine->ioapic, 0, err);
+    machine_slot_next(machine)->lock = &machine->irqchip.lock;
+    r = machine_slot_fill(machine, &ioapic_device, machine->ioapic, 0, err);
     if (r < 0)
         return r;
     irqchip_init(&machine->irqchip, machine->pic, machine->ioapic);
-    slot_next(machine)->lock = &machine->irqchip.lock;
-    return slot_fill(machine, &irqchip_device, &machine->irqchip, 0, err);
+    machine_slot_next(machine)->lock = &machine->irqchip.lock;
+    return machine_slot_fill(machine, &irqchip_device, &machine->irqchip, 0, err);
 }
 
 static int add_hpet(struct machine *machine, struct err *err)
@@ -200,8 +189,9 @@ static int add_hpet(struct machine *machine, struct err *err)
 
     for (unsigned i = 0; i < ARRAY_LEN(wires.pins); i++)
         wires.pins[i] = irqchip_line(&machine->irqchip, i);
-    struct lock *lock = slot_next(machine)->lock;
-    return slot_fill(machine, &hpet_device, hpet_new(&machine->clock, lock, &wires), 0, err);
+    struct lock *lock = machine_slot_next(machine)->lock;
+    return machine_slot_fill(machine, &hpet_device, hpet_new(&machine->clock, lock, &wires), 0,
+                             err);
 }
 
 static int add_timers(struct machine *machine, struct err *err)
@@ -210,13 +200,14 @@ static int add_timers(struct machine *machine, struct err *err)
     const struct irq_line rtc = irqchip_line(&machine->irqchip, IRQCHIP_RTC);
     const struct memmap *map = &machine->map;
 
-    struct lock *lock = slot_next(machine)->lock;
-    int r = slot_fill(machine, &pit_device, pit_new(&machine->clock, lock, &pit), 0, err);
+    struct lock *lock = machine_slot_next(machine)->lock;
+    int r = machine_slot_fill(machine, &pit_device, pit_new(&machine->clock, lock, &pit), 0, err);
     if (r < 0)
         return r;
-    lock = slot_next(machine)->lock;
-    r = slot_fill(machine, &rtc_device,
-                  rtc_new(&machine->clock, lock, &rtc, map->low_bytes, map->high_bytes), 0, err);
+    lock = machine_slot_next(machine)->lock;
+    r = machine_slot_fill(machine, &rtc_device,
+                          rtc_new(&machine->clock, lock, &rtc, map->low_bytes, map->high_bytes), 0,
+                          err);
     if (r < 0)
         return r;
     return add_hpet(machine, err);
@@ -229,28 +220,28 @@ static int add_power(struct machine *machine, struct err *err)
     const struct irq_line mouse = irqchip_line(&machine->irqchip, IRQ_MOUSE);
     const struct power_sink power = {.request = ask_power, .ctx = machine};
 
-    machine->pm_lock = slot_next(machine)->lock;
+    machine->pm_lock = machine_slot_next(machine)->lock;
     machine->pm = pm_new(&machine->clock, machine->pm_lock, &sci, &power);
-    int r = slot_fill(machine, &pm_device, machine->pm, 0, err);
+    int r = machine_slot_fill(machine, &pm_device, machine->pm, 0, err);
     if (r < 0)
         return r;
-    slot_next(machine);
-    return slot_fill(machine, &i8042_device, i8042_new(&keyboard, &mouse, &power), 0, err);
+    machine_slot_next(machine);
+    return machine_slot_fill(machine, &i8042_device, i8042_new(&keyboard, &mouse, &power), 0, err);
 }
 
 static int add_serial(struct machine *machine, struct err *err)
 {
     const struct irq_line com1 = irqchip_line(&machine->irqchip, IRQ_COM1);
 
-    struct lock *lock = slot_next(machine)->lock;
-    int r = slot_fill(machine, &uart_device,
-                      uart_new(&machine->clock, lock, &com1, machine->config.console), UART_COM1,
-                      err);
+    struct lock *lock = machine_slot_next(machine)->lock;
+    int r = machine_slot_fill(machine, &uart_device,
+                              uart_new(&machine->clock, lock, &com1, machine->config.console),
+                              UART_COM1, err);
     if (r < 0 || !machine->config.debug)
         return r;
-    slot_next(machine);
-    return slot_fill(machine, &debugcon_device, debugcon_new(machine->config.debug),
-                     DEBUGCON_BOCHS_PORT, err);
+    machine_slot_next(machine);
+    return machine_slot_fill(machine, &debugcon_device, debugcon_new(machine->config.debug),
+                             DEBUGCON_BOCHS_PORT, err);
 }
 
 static int add_testdev(struct machine *machine, struct err *err)
@@ -259,8 +250,8 @@ static int add_testdev(struct machine *machine, struct err *err)
 
     for (unsigned i = 0; i < ARRAY_LEN(wires.pins); i++)
         wires.pins[i] = irqchip_line(&machine->irqchip, i);
-    slot_next(machine);
-    return slot_fill(machine, &testdev_device, testdev_new(&wires), 0, err);
+    machine_slot_next(machine);
+    return machine_slot_fill(machine, &testdev_device, testdev_new(&wires), 0, err);
 }
 
 static int add_pci(struct machine *machine, struct err *err)
@@ -275,11 +266,19 @@ static int add_pci(struct machine *machine, struct err *err)
                                     .ram_moved_ctx = machine};
 
     for (unsigned i = 0; i < PCI_INTX_COUNT; i++) {
-        config.intx[i] = (struct irq_line){.set = drive_intx, .ctx = machine, .pin = i};
+        config.intx[i] = (struct irq_line){.set = machine_drive_intx, .ctx = machine, .pin = i};
         config.intx_irq[i] = machine_pci_irq[i];
     }
+    if (machine_has_firmware(machine)) {
+        config.ecam_base = 0; /* firmware places it */
+        config.host = mch_new();
+        if (!config.host)
+            return err_set(err, -ENOMEM, "no memory for the PCI host bridge");
+    }
     machine->pci_bus = pci_bus_new(&config, err);
-    return machine->pci_bus ? 0 : -ENOMEM;
+    if (!machine->pci_bus)
+        return -ENOMEM;
+    return machine_has_firmware(machine) ? machine_add_lpc(machine, err) : 0;
 }
 
 /* ---- PCI devices -------------------------------------------------------------------------------
@@ -326,10 +325,11 @@ static int add_virtio(struct machine *machine, struct err *err)
     if (r == 0 && config->port_count > 0)
         r = add_ports(machine, err);
     for (unsigned i = 0; r == 0 && i < config->net_count; i++)
-        r = add_pci_device(machine, virtio_net_new(config->nets[i]), SLOT_FIRST_NET + i, err);
+        r = add_pci_device(machine, virtio_net_new(config->nets[i]), MACHINE_SLOT_FIRST_NET + i,
+                           err);
     for (unsigned i = 0; r == 0 && i < config->disk_count; i++)
         r = add_pci_device(machine, virtio_blk_new(config->disks[i], queue_count(machine)),
-                           SLOT_FIRST_DISK + i, err);
+                           MACHINE_SLOT_FIRST_DISK + i, err);
     return r;
 }
 
@@ -368,7 +368,8 @@ static int add_ram(struct machine *machine, struct err *err)
 
 static int build(struct machine *machine, struct err *err)
 {
-    int r = memmap_init(&machine->map, machine->config.ram_bytes, err);
+    int r = memmap_init(&machine->map, machine->config.ram_bytes, machine_has_firmware(machine),
+                        err);
 
     if (r == 0)
         r = add_ram(machine, err);
@@ -382,17 +383,25 @@ static int build(struct machine *machine, struct err *err)
         r = add_serial(machine, err);
     if (r == 0 && machine->config.has_testdev)
         r = add_testdev(machine, err);
+    if (r == 0 && machine_has_firmware(machine))
+        r = machine_add_firmware(machine, err);
     if (r == 0)
         r = add_pci(machine, err);
     if (r == 0)
         r = add_virtio(machine, err);
     if (r == 0 && machine->config.display)
         r = add_screen(machine, err);
+    if (r == 0 && machine_has_firmware(machine))
+        r = firmware_publish(machine, err);
     return r;
 }
 
 struct machine *machine_build(const struct machine_config *config, struct err *err)
 {
+    if (config->boot_count > MACHINE_BOOT_MAX) {
+        err_set(err, -EINVAL, "%u boot devices: at most %u", config->boot_count, MACHINE_BOOT_MAX);
+        return NULL;
+    }
     if (config->disk_count > MACHINE_DISKS_MAX || config->net_count > MACHINE_NETS_MAX) {
         err_set(err, -EINVAL, "%u disks and %u networks: at most %u and %u", config->disk_count,
                 config->net_count, MACHINE_DISKS_MAX, MACHINE_NETS_MAX);

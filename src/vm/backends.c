@@ -123,13 +123,18 @@ int backends_open(struct backends *ret_backends, const struct config *config, st
                   const struct backends_escape *escape, struct machine_config *machine,
                   struct err *err)
 {
-    struct backends backends = {0};
+    struct backends backends = {.firmware = {.store_fd = -1}};
 
+    for (unsigned i = 0; i < config->boot_count; i++)
+        machine->boot[machine->boot_count++] = (struct machine_boot_device){
+            .is_net = config->boot[i].is_net, .index = config->boot[i].index};
     int r = open_disks(&backends, config, loop, machine, err);
     if (r == 0)
         r = open_ports(&backends, config, loop, machine, err);
     if (r == 0)
         r = open_nets(&backends, config, loop, machine, err);
+    if (r == 0)
+        r = firmware_open(&backends.firmware, config, machine, err);
     /* The console comes last: from here on messages would meet a terminal in raw mode. */
     if (r == 0)
         r = open_console(&backends, config, loop, escape, err);
@@ -159,5 +164,6 @@ void backends_close(struct backends *backends)
         backends->ports[i]->ops->free(backends->ports[i]);
     if (backends->console)
         backends->console->ops->free(backends->console);
-    *backends = (struct backends){0};
+    firmware_close(&backends->firmware);
+    *backends = (struct backends){.firmware = {.store_fd = -1}};
 }

@@ -1,5 +1,5 @@
 /*
- * vm/backends.h - opens what the config names outside the VM: disks, networks, consoles.
+ * vm/backends.h - opens what the config names outside the VM: disks, networks, consoles, firmware.
  *
  * The one place that names the constructors of back ends. Runs on the loop's thread.
  */
@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "machine/machine.h"
+#include "vm/firmware.h"
 
 struct config;
 struct loop;
@@ -18,6 +19,7 @@ struct backends {
     struct blk *disks[MACHINE_DISKS_MAX];
     struct net *nets[MACHINE_NETS_MAX];
     unsigned port_count, disk_count, net_count;
+    struct firmware firmware;
 };
 
 /* What `^]` on the console does. */

@@ -108,6 +108,44 @@ static int parse_devices(struct config *config, json_t *devices, struct err *err
     return 0;
 }
 
+/* "disk0", "net1": something there is. */
+static bool parse_boot_device(const struct config *config, const char *text,
+                              struct config_boot *ret_boot)
+{
+    bool is_net = strncmp(text, "net", 3) == 0;
+    const char *digits = text + (is_net ? 3 : 4);
+
+    if ((!is_net && strncmp(text, "disk", 4) != 0) || digits[0] < '0' || digits[0] > '9' ||
+        (digits[1] != 0 && (digits[1] < '0' || digits[1] > '9' || digits[2] != 0)))
+        return false;
+    *ret_boot = (struct config_boot){.is_net = is_net, .index = (unsigned)atoi(digits)};
+    return ret_boot->index < (is_net ? config->net_count : config->disk_count);
+}
+
+static int parse_boot(struct config *config, json_t *boot, struct err *err)
+{
+    size_t i;
+    json_t *element;
+
+    json_array_foreach(boot, i, element)
+    {
+        const char *text = json_is_string(element) ? json_string_value(element) : "";
+        if (!parse_boot_device(config, text, &config->boot[config->boot_count++]))
+            return err_set(err, -EINVAL,
+                           "config: 'boot[%zu]' must be a disk or network of this VM, such as "
+                           "\"disk0\" or \"net0\"",
+                           i);
+    }
+    /* Without an order: every disk, then every network, in their own. */
+    for (unsigned d = 0; !boot && d < config->disk_count; d++)
+        if (config->boot_count < VM_CONFIG_BOOT_MAX)
+            config->boot[config->boot_count++] = (struct config_boot){.index = d};
+    for (unsigned n = 0; !boot && n < config->net_count; n++)
+        if (config->boot_count < VM_CONFIG_BOOT_MAX)
+            config->boot[config->boot_count++] = (struct config_boot){.is_net = true, .index = n};
+    return 0;
+}
+
 /* The arrays of objects. */
 static int parse_lists(struct config *config, json_t *disks, json_t *nets, json_t *ports,
                        struct err *err)
@@ -170,6 +208,10 @@ static int parse_root(struct config *config, json_t *root, struct err *err)
     config->kernel = json_take_optional(&object, "kernel");
     config->initrd = json_take_optional(&object, "initrd");
     config->append = json_take_string(&object, "append", "");
+    const char *firmware = json_take_optional(&object, "firmware");
+    config->firmware_variables = json_take_optional(&object, "firmware_variables");
+    config->firmware_log = json_take_optional(&object, "firmware_log");
+    json_t *boot = json_take_array(&object, "boot", VM_CONFIG_BOOT_MAX);
     config->has_console = json_take_choice(&object, "console", console_names, 0) == 0;
     config->debug_trace = json_take_optional(&object, "debug_trace");
     const char *lockstep = json_take_optional(&object, "debug_lockstep");
@@ -185,11 +227,18 @@ static int parse_root(struct config *config, json_t *root, struct err *err)
         json_object_fail(&object, "debug_lockstep", "needs a machine of one vCPU");
     if (config->memory_bytes % MEMORY_ALIGN != 0)
         json_object_fail(&object, "memory_bytes", "must be a multiple of 1 MiB");
-    if (!config->kernel)
-        json_object_fail(&object, "kernel", "is missing: there is no firmware to boot a disk with");
+    config->firmware = firmware ? firmware : config->kernel ? NULL : "auto";
+    if (firmware && strcmp(firmware, "none") == 0)
+        config->firmware = NULL;
+    if (!config->kernel && !config->firmware)
+        json_object_fail(&object, "kernel", "is missing: without firmware, nothing can start");
+    if (config->kernel && config->firmware)
+        json_object_fail(&object, "firmware", "cannot start a kernel: leave out one of the two");
     int r = json_object_end(&object);
     if (r == 0)
         r = parse_lists(config, disks, nets, ports, err);
+    if (r == 0)
+        r = parse_boot(config, boot, err);
     return r < 0 ? r : parse_devices(config, devices, err);
 }
 

@@ -39,6 +39,11 @@ struct config_port {
     int fd;
 };
 
+struct config_boot {
+    bool is_net;
+    unsigned index;
+};
+
 struct config {
     const char *name;
     u64 memory_bytes;
@@ -47,6 +52,11 @@ struct config {
     const char *kernel; /* NULL: none */
     const char *initrd; /* NULL: none */
     const char *append;
+    const char *firmware; /* "auto", "bios", "uefi" or a file; NULL: the kernel is started */
+    const char *firmware_variables; /* NULL: they are gone with the VM */
+    const char *firmware_log;       /* NULL: none */
+    struct config_boot boot[VM_CONFIG_BOOT_MAX];
+    unsigned boot_count;
     struct config_disk disks[VM_CONFIG_DISKS_MAX];
     unsigned disk_count;
     struct config_net nets[VM_CONFIG_NETS_MAX];

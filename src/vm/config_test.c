@@ -72,6 +72,33 @@ static void test_everything(void **state)
     config_fini(&config);
 }
 
+static void test_firmware(void **state)
+{
+    struct config config;
+    struct err err;
+
+    assert_int_equal(parse(&config, "{\"schema\":1,\"memory_bytes\":1048576}", &err), 0);
+    assert_string_equal(config.firmware, "auto");
+    config_fini(&config);
+    const char *text = "{\"schema\":1,\"memory_bytes\":1048576,\"firmware\":\"uefi\","
+                       "\"firmware_variables\":\"v\",\"firmware_log\":\"l\","
+                       "\"disks\":[{\"path\":\"a\"},{\"path\":\"b\"}],"
+                       "\"nets\":[{\"kind\":\"none\"}],\"boot\":[\"net0\",\"disk1\"]}";
+    assert_int_equal(parse(&config, text, &err), 0);
+    assert_string_equal(config.firmware, "uefi");
+    assert_string_equal(config.firmware_variables, "v");
+    assert_int_equal(config.boot_count, 2);
+    assert_true(config.boot[0].is_net);
+    assert_int_equal(config.boot[1].index, 1);
+    config_fini(&config);
+    text = "{\"schema\":1,\"memory_bytes\":1048576,\"disks\":[{\"path\":\"a\"}],"
+           "\"nets\":[{\"kind\":\"none\"}]}";
+    assert_int_equal(parse(&config, text, &err), 0);
+    assert_int_equal(config.boot_count, 2);
+    assert_true(config.boot[1].is_net);
+    config_fini(&config);
+}
+
 #define START "{\"schema\":1,\"memory_bytes\":1048576,\"kernel\":\"k\""
 
 static void test_refused(void **state)
@@ -84,7 +111,10 @@ static void test_refused(void **state)
         {"{\"schema\":1,\"kernel\":\"k\"}", "'memory_bytes' is missing"},
         {"{\"memory_bytes\":1048576,\"kernel\":\"k\"}", "'schema' is missing"},
         {"{\"schema\":2,\"memory_bytes\":1048576,\"kernel\":\"k\"}", "'schema'"},
-        {"{\"schema\":1,\"memory_bytes\":1048576}", "'kernel' is missing"},
+        {"{\"schema\":1,\"memory_bytes\":1048576,\"firmware\":\"none\"}", "'kernel' is missing"},
+        {START ",\"firmware\":\"bios\"}", "'firmware' cannot start a kernel"},
+        {"{\"schema\":1,\"memory_bytes\":1048576,\"boot\":[\"disk0\"]}", "'boot[0]'"},
+        {"{\"schema\":1,\"memory_bytes\":1048576,\"boot\":[\"floppy\"]}", "'boot[0]'"},
         {"{\"schema\":1,\"memory_bytes\":1048577,\"kernel\":\"k\"}", "multiple of 1 MiB"},
         {START ",\"cpu\":2}", "'cpu' is not a known key"},
         {START ",\"cpus\":0}", "between 1 and 64"},
@@ -135,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything),
+        cmocka_unit_test(test_firmware),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

@@ -59,6 +59,10 @@ int kernel_boot(struct machine *machine, const struct config *config, struct err
     u64 kernel_bytes = 0, initrd_bytes = 0;
     u8 seed[BOOT_SEED_MAX_BYTES];
 
+    if (!config->kernel) {
+        const struct boot_request none = {.command_line = ""};
+        return machine_boot(machine, &none, err);
+    }
     entropy_fill(entropy_getrandom(), seed, sizeof(seed));
     int r = kernel_file_read(config->kernel, "kernel", &kernel, &kernel_bytes, err);
     if (r == 0 && config->initrd)

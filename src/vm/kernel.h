@@ -15,7 +15,7 @@ struct machine;
 /* Reads the whole file at PATH, named WHAT in messages. An empty file gives a map of no bytes. */
 MUST_CHECK int kernel_file_read(const char *path, const char *what, struct map *ret_map,
                                 u64 *ret_bytes, struct err *err);
-/* Boots MACHINE with the files that CONFIG names. */
+/* Boots MACHINE with the files that CONFIG names; without a kernel, by its firmware. */
 MUST_CHECK int kernel_boot(struct machine *machine, const struct config *config, struct err *err);
 
 #endif

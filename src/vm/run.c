@@ -475,7 +475,11 @@ int run(const struct config *config, struct err *err)
 {
     static struct vm vm; /* one per process */
 
-    vm = (struct vm){.config = config, .signal_fd = -1, .force_fd = -1, .ram = {.fd = -1}};
+    vm = (struct vm){.config = config,
+                     .signal_fd = -1,
+                     .force_fd = -1,
+                     .ram = {.fd = -1},
+                     .backends = {.firmware = {.store_fd = -1}}};
     vm.end_task = (struct loop_task){.run = end_run, .ctx = &vm};
     vm.remap_task = (struct loop_task){.run = follow_remap, .ctx = &vm};
     int r = start(&vm, err);

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t bytes)
     u64 ram_bytes = ram_sizes_mib[size] << 20;
     if (!rams[size])
         rams[size] = map_ram(ram_bytes);
-    assert(memmap_init(&map, ram_bytes, &err) == 0);
+    assert(memmap_init(&map, ram_bytes, false, &err) == 0);
     mem_init(&mem);
     for (unsigned i = 0; i < MEMMAP_RAM_COUNT; i++) {
         const struct memmap_range *range = &map.ram[i];

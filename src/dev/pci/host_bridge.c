@@ -122,7 +122,7 @@ int host_bridge_init(struct host_bridge *bridge, struct pci_bus *bus,
                      const struct pci_bus_config *config, struct err *err)
 {
     *bridge = (struct host_bridge){
-        .bus = bus, .reset = config->reset, .reset_ctx = config->reset_ctx};
+        .bus = bus, .reset = config->reset, .reset_ctx = config->reset_ctx, .memory = config->bus};
     struct bus_range ports = {PORT_ADDRESS, PORT_BYTES,    &port_ops,
                               bridge,       &bridge->lock, "pci-config"};
     int result = bus_add(config->bus, BUS_PORT, &ports);
@@ -130,17 +130,31 @@ int host_bridge_init(struct host_bridge *bridge, struct pci_bus *bus,
         return err_set(err, result, "PCI host bridge: ports 0xcf8 to 0xcff are taken");
     if (config->ecam_base == 0)
         return 0;
-    if (config->ecam_bus_count == 0 || config->ecam_bus_count > 256)
+    result = host_bridge_move_ecam(bridge, config->ecam_base, config->ecam_bus_count);
+    if (result == -EINVAL)
         return err_set(err, -EINVAL, "PCI host bridge: %u buses asked for; 1 to 256 are possible",
                        config->ecam_bus_count);
-    struct bus_range ecam = {
-        config->ecam_base, (u64)config->ecam_bus_count * ECAM_BUS_BYTES, &ecam_ops, bridge, NULL,
-        "pci-ecam"};
-    result = bus_add(config->bus, BUS_MMIO, &ecam);
     if (result < 0)
         return err_set(err, result, "PCI host bridge: the ECAM window at 0x%llx is taken",
                        (unsigned long long)config->ecam_base);
     return 0;
+}
+
+int host_bridge_move_ecam(struct host_bridge *bridge, gpa_t base, unsigned bus_count)
+{
+    if (bridge->ecam_base != 0)
+        bus_remove(bridge->memory, BUS_MMIO, bridge->ecam_base, bridge);
+    bridge->ecam_base = 0;
+    if (base == 0)
+        return 0;
+    if (bus_count == 0 || bus_count > 256)
+        return -EINVAL;
+    struct bus_range ecam = {base,      (u64)bus_count * ECAM_BUS_BYTES, &ecam_ops, bridge, NULL,
+                             "pci-ecam"};
+    int result = bus_add(bridge->memory, BUS_MMIO, &ecam);
+    if (result == 0)
+        bridge->ecam_base = base;
+    return result;
 }
 
 void host_bridge_reset(struct host_bridge *bridge)

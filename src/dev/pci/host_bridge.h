@@ -11,6 +11,7 @@
 #include "base/types.h"
 #include "core/state.h"
 
+struct bus;
 struct pci_bus;
 struct pci_bus_config;
 struct pci_function;
@@ -22,6 +23,8 @@ struct host_bridge {
     void *reset_ctx; /* borrowed */
     u32 address;     /* CONFIG_ADDRESS, port 0xCF8 */
     u8 reset_control;
+    struct bus *memory; /* borrowed: where the ECAM window goes */
+    gpa_t ecam_base;    /* 0: there is none */
 };
 
 extern const struct field host_bridge_state[];
@@ -30,6 +33,9 @@ extern const struct field host_bridge_state[];
 MUST_CHECK int host_bridge_init(struct host_bridge *bridge, struct pci_bus *bus,
                                 const struct pci_bus_config *config, struct err *err);
 void host_bridge_reset(struct host_bridge *bridge);
+/* Puts the ECAM window of BUS_COUNT buses to BASE, or takes it away (BASE 0). -EINVAL for a count
+ * beyond 256, -EBUSY when the place is taken: then there is no window. */
+MUST_CHECK int host_bridge_move_ecam(struct host_bridge *bridge, gpa_t base, unsigned bus_count);
 /* The function that stands for the bridge in configuration space; NULL when memory is exhausted. */
 struct pci_function *host_bridge_function_new(void);
 

@@ -21,6 +21,7 @@ struct pci_bus {
     struct lock intx_lock;           /* of intx_counts and the order of level changes */
     u16 intx_counts[PCI_INTX_COUNT]; /* functions that assert the line */
     u16 blocked_count;               /* BARs whose place is taken by something else */
+    u32 ecam_refused_count;          /* places for ECAM that were taken */
     struct pci_function *functions[PCI_SLOT_COUNT][PCI_FUNCTION_COUNT]; /* owned */
 };
 
@@ -31,7 +32,7 @@ struct pci_bus {
 struct pci_bus *pci_bus_new(const struct pci_bus_config *config, struct err *err)
 {
     struct pci_bus *bus = new0(struct pci_bus);
-    struct pci_function *bridge = host_bridge_function_new();
+    struct pci_function *bridge = config->host ? config->host : host_bridge_function_new();
     if (bus == NULL || bridge == NULL) {
         if (bridge)
             bridge->ops->free(bridge);
@@ -95,6 +96,14 @@ void pci_bus_intx(struct pci_bus *bus, const struct pci_function *function, bool
     bus->intx_counts[line] = after;
     if ((before == 0) != (after == 0))
         irq_set(&bus->config.intx[line], after != 0);
+    lock_release(&bus->intx_lock);
+}
+
+void pci_bus_intx_again(struct pci_bus *bus)
+{
+    lock_acquire(&bus->intx_lock);
+    for (unsigned line = 0; line < PCI_INTX_COUNT; line++)
+        irq_set(&bus->config.intx[line], bus->intx_counts[line] != 0);
     lock_release(&bus->intx_lock);
 }
 
@@ -174,6 +183,42 @@ bool pci_bus_ram(struct pci_bus *bus, unsigned index, const struct pci_bar **ret
         return true;
     }
     return false;
+}
+
+void pci_bus_move_ecam(struct pci_bus *bus, gpa_t base, unsigned bus_count)
+{
+    lock_acquire(&bus->map_lock);
+    if (host_bridge_move_ecam(&bus->bridge, base, bus_count) < 0)
+        bus->ecam_refused_count++;
+    lock_release(&bus->map_lock);
+}
+
+gpa_t pci_bus_ecam(struct pci_bus *bus)
+{
+    lock_acquire(&bus->map_lock);
+    gpa_t base = bus->bridge.ecam_base;
+    lock_release(&bus->map_lock);
+    return base;
+}
+
+bool pci_bus_high_bars(struct pci_bus *bus, u64 *ret_base, u64 *ret_end)
+{
+    u64 base = UINT64_MAX, end = 0;
+
+    lock_acquire(&bus->map_lock);
+    for_each_function(bus, function) for (unsigned i = 0; i < PCI_BAR_COUNT; i++)
+    {
+        const struct pci_bar *bar = &function->bars[i];
+        if (bar->mapped_base == PCI_BAR_NOWHERE || bar->mapped_base >> 32 == 0)
+            continue;
+        base = min_u64(base, bar->mapped_base);
+        if (bar->mapped_base + bar->bytes > end)
+            end = bar->mapped_base + bar->bytes;
+    }
+    lock_release(&bus->map_lock);
+    *ret_base = base;
+    *ret_end = end;
+    return end != 0;
 }
 
 struct window {

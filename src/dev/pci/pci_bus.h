@@ -28,7 +28,8 @@ struct pci_bus_config {
     struct msi_sink msi; /* where messages go */
     struct irq_line intx[PCI_INTX_COUNT];
     u8 intx_irq[PCI_INTX_COUNT]; /* what the guest finds in Interrupt Line */
-    gpa_t ecam_base;             /* 1 MiB for each bus; 0: no ECAM */
+    struct pci_function *host;   /* function 00.0, owned from the call on; NULL: a generic bridge */
+    gpa_t ecam_base;             /* 1 MiB for each bus; 0: no ECAM until the bridge places it */
     unsigned ecam_bus_count;     /* 1 to 256; buses above 0 are empty */
     void (*reset)(void *ctx);    /* any vCPU thread, bridge lock held; may be NULL */
     void *reset_ctx;             /* borrowed */
@@ -79,5 +80,13 @@ struct pci_function *pci_bus_find(struct pci_bus *bus, unsigned slot, unsigned n
 void pci_bus_intx(struct pci_bus *bus, const struct pci_function *function, bool level);
 void pci_bus_msi(struct pci_bus *bus, u64 address, u32 data);
 void pci_bus_remap(struct pci_bus *bus, struct pci_function *function);
+/* For bridges: moves the ECAM window (0: takes it away), and drives all lines anew after their
+ * routing has changed. */
+void pci_bus_move_ecam(struct pci_bus *bus, gpa_t base, unsigned bus_count);
+void pci_bus_intx_again(struct pci_bus *bus);
+/* Where the ECAM window is; 0: nowhere. */
+gpa_t pci_bus_ecam(struct pci_bus *bus);
+/* The lowest and the end of the highest BAR at or above 4 GiB; false when there is none. */
+bool pci_bus_high_bars(struct pci_bus *bus, u64 *ret_base, u64 *ret_end);
 
 #endif
