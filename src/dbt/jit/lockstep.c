@@ -48,10 +48,15 @@ int jit_lockstep(struct cpu *cpu, u32 first, u32 every)
     if (lockstep == NULL)
         return -ENOMEM;
     lockstep->runs = new0_array(u32, JIT_BLOCKS);
-    if (lockstep->runs == NULL) {
-        alloc_free(lockstep);
+    lockstep->page_room = new0_array(u8, (LOCKSTEP_PAGES + 1) * 4096);
+    if (lockstep->runs == NULL || lockstep->page_room == NULL) {
+        lockstep_free(lockstep);
         return -ENOMEM;
     }
+    /* As aligned as the guest's: accesses may need it, and locked ones must not cross lines. */
+    u8 *bytes = (u8 *)align_up((uintptr_t)lockstep->page_room, 4096);
+    for (unsigned i = 0; i < LOCKSTEP_PAGES; i++)
+        lockstep->pages[i].bytes = bytes + i * 4096;
     lockstep->first = first;
     lockstep->every = every;
     cpu->jit_own->lockstep = lockstep;
@@ -60,8 +65,10 @@ int jit_lockstep(struct cpu *cpu, u32 first, u32 every)
 
 void lockstep_free(struct lockstep *lockstep)
 {
-    if (lockstep)
-        alloc_free(lockstep->runs);
+    if (lockstep == NULL)
+        return;
+    alloc_free(lockstep->runs);
+    alloc_free(lockstep->page_room);
     alloc_free(lockstep);
 }
 

@@ -35,8 +35,8 @@ struct lockstep_access {
 
 /* A page of guest memory as the interpreter has made it. */
 struct lockstep_page {
-    u8 *host; /* where it is in guest memory */
-    u8 bytes[4096];
+    u8 *host;  /* where it is in guest memory */
+    u8 *bytes; /* borrowed */
 };
 
 /* Registers that only system instructions change. */
@@ -81,6 +81,7 @@ struct lockstep {
     struct lockstep_system systems[LOCKSTEP_SYSTEMS];
     unsigned page_count;
     struct lockstep_page pages[LOCKSTEP_PAGES];
+    u8 *page_room;             /* owned: what they are borrowed from */
     u8 before[LOCKSTEP_BYTES]; /* what loads find */
     u8 after[LOCKSTEP_BYTES];  /* what stores leave */
     u8 first_image[X86_XSAVE_BYTES];

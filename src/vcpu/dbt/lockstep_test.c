@@ -170,6 +170,21 @@ static void test_stores_are_not_seen_before(void **state)
     assert_in_range(counter(guest, "insns"), tries * STORES * 3, tries * (STORES * 3 + 2));
 }
 
+/* What needs its operand aligned. */
+static void test_alignment(void **state)
+{
+    struct test_guest *guest = *state;
+
+    /* xor eax,eax; xor edx,edx; lock cmpxchg16b [rbx]; movaps [rbx+16],xmm0; lock xadd [rbx+60],eax
+     */
+    test_code(guest, TEST_BYTES(0x31, 0xc0, 0x31, 0xd2, 0xf0, 0x48, 0x0f, 0xc7, 0x0b, 0x0f, 0x29,
+                                0x43, 0x10, 0xf0, 0x0f, 0xc1, 0x43, 0x3c));
+    test_start(guest);
+    test_run(guest, EXIT_HLT);
+    assert_int_equal(test_trapped(guest), -1);
+    assert_int_equal(test_get(guest, TEST_DATA + 8), ROUNDS);
+}
+
 /* MOVS that repeats what it has just written. */
 static void test_overlap(void **state)
 {
@@ -279,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {TEST(test_right),
                                        TEST(test_devices_and_faults),
                                        TEST(test_stores_are_not_seen_before),
+                                       TEST(test_alignment),
                                        TEST(test_overlap),
                                        TEST(test_undefined_flags_in_r11),
                                        TEST(test_flags_survive_misprediction),
