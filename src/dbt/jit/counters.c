@@ -68,6 +68,8 @@ static void tell_jit(const struct jit_counters *c, const struct counter_sink *si
         {"links", c->links},
         {"indirect_entries", c->indirect_entries},
         {"hot_blocks", c->hot_blocks},
+        {"line_looks", c->line_looks},
+        {"line_trials", c->line_trials},
         {"lines_given_up", c->lines_given_up},
         {"fills", c->fills},
         {"reads_across", c->reads_across},

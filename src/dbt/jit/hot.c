@@ -109,6 +109,7 @@ static void trial_begin(struct cpu *cpu, u32 meta)
     cpu->jit_own->trial = (struct line_trial){.meta = jit_meta(new, meta & META_OFFSET)};
     cpu->jit_runs = 0;
     cpu->jit_fills = 1;
+    cpu->jit_own->counters.line_trials++;
 }
 
 static void trial_look(struct cpu *cpu, u32 meta)
@@ -126,8 +127,9 @@ static void trial_look(struct cpu *cpu, u32 meta)
     cpu->jit_fills = FILLS_PER_LOOK;
     if (jit->blocks[block].page == JIT_NONE)
         return;
-    bool not = cpu->jit_runs < trial->fills * TRIAL_RUNS_A_FILL;
-    pays_note(jit, gpa, not ? PAYS_NOT : PAYS_PROVEN);
+    bool not = trial->fills >= 2 && cpu->jit_runs < trial->fills * TRIAL_RUNS_A_FILL;
+    bool proven = cpu->jit_runs >= max_u64(trial->fills, 1) * TRIAL_RUNS_A_FILL;
+    pays_note(jit, gpa, not ? PAYS_NOT : proven ? PAYS_PROVEN : 0);
     cpu->jit_own->counters.lines_given_up += not ;
     block_remake(cpu, block, jit->blocks[block].hot, false);
 }
@@ -141,6 +143,7 @@ u64 jit_line_look(struct cpu *cpu, u32 unused)
     u64 now = __builtin_ia32_rdtsc(), took = now - own->look_tsc;
     cpu->jit_fills = FILLS_PER_LOOK;
     own->look_tsc = now;
+    own->counters.line_looks++;
     if (own->trial.meta == 0 &&
         (took >= FILLS_PER_LOOK * FILL_TSC_LEAST || !pays_unknown(jit, meta)))
         return jit_slow_access(cpu, unused);

@@ -184,7 +184,7 @@ struct jit_counters {
     u64 blocks, insns, guest_bytes, hot_bytes, cold_bytes, refused;
     u64 translate_tsc; /* host time in jit_translate */
     u64 links, indirect_entries;
-    u64 hot_blocks, lines_given_up;
+    u64 hot_blocks, line_looks, line_trials, lines_given_up;
     u64 fills, reads_across; /* of accesses that missed */
     u64 entered, left[4];    /* by enum jit_leave */
     u64 lookups, interpreted;
