@@ -40,6 +40,7 @@ void jit_register(struct jit *jit, u32 number)
     if (page->blocks != JIT_NONE)
         jit->blocks[page->blocks].prev_in_page = number;
     page->blocks = number;
+    page->heads[block->rip >> 10 & 3] |= 1ull << (block->rip >> 4 & 63);
 }
 
 void jit_unregister(struct jit *jit, u32 number)

@@ -66,6 +66,7 @@ static void tell_jit(const struct jit_counters *c, const struct counter_sink *si
         {"translate_tsc", c->translate_tsc},
         {"refused", c->refused},
         {"links", c->links},
+        {"links_ahead", c->links_ahead},
         {"indirect_entries", c->indirect_entries},
         {"hot_blocks", c->hot_blocks},
         {"line_looks", c->line_looks},

@@ -101,7 +101,8 @@ struct draft {
     struct draft_insn insns[JIT_BLOCK_INSNS];
     unsigned insn_count;
     u64 physical_page;
-    bool hot; /* lines are used for all registers */
+    u32 code_page; /* its number */
+    bool hot;      /* lines are used for all registers */
     struct draft_line lines[DRAFT_LINES];
     unsigned line_count;
     bool flags_away; /* as of the instruction being translated */

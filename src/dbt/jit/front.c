@@ -2,7 +2,8 @@
  * dbt/jit/front.c - decodes a draft, decides how each instruction is translated, finds live flags.
  *
  * A block goes on through conditional branches that are not taken and through calls (their return
- * sites); it ends at other branches, at instructions that end a draft, and at the end of the page.
+ * sites); it ends at other branches, at instructions that end a draft, at the end of the page, and,
+ * unless it is known to run often, where another block begins.
  *
  * Flags. Memory checks and polls change host flags, so they must know whether a guest flag is still
  * to be read. Liveness runs backwards over the block; at its exits it looks a few instructions
@@ -161,11 +162,20 @@ void jit_exact_flags(struct cpu *cpu, bool exact)
     cpu->jit->exact_flags = exact;
 }
 
+/* Whether what follows is translated already, and the draft may end there: not one that runs often.
+ */
+static bool block_begins(const struct draft *draft, unsigned at)
+{
+    return draft->insn_count > 0 && !draft->hot &&
+           jit_find_head(draft->jit, draft->rip + (at - draft->start), draft->code_page,
+                         draft->mode) != JIT_NONE;
+}
+
 void draft_decode(struct draft *draft)
 {
     unsigned at = draft->start, branches = 0;
     draft->low = draft->high = at;
-    while (draft->insn_count < JIT_BLOCK_INSNS && at < PAGE_BYTES) {
+    while (draft->insn_count < JIT_BLOCK_INSNS && at < PAGE_BYTES && !block_begins(draft, at)) {
         struct draft_insn *one = &draft->insns[draft->insn_count];
         unsigned room = (unsigned)min_u64(PAGE_BYTES - at, INSN_MAX_BYTES);
         for (unsigned i = 0; i < room; i++)

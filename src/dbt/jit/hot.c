@@ -69,7 +69,8 @@ static bool pays_unknown(struct jit *jit, u32 meta)
 
 /* ---- making a block again ---- */
 
-/* The new block's number, or JIT_NONE. Code that runs in the old one may go on. */
+/* The new block's number, or JIT_NONE. Code that runs in the old one may go on; when the new one is
+ * to count, the old one stays, for as long as nothing leads to it. */
 static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
 {
     struct jit *jit = cpu->jit;
@@ -94,7 +95,8 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
         return JIT_NONE;
     jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);
     jit_links_move(jit, old, new);
-    jit_unregister(jit, old);
+    if (!counted)
+        jit_unregister(jit, old);
     return new;
 }
 
@@ -106,10 +108,36 @@ static void trial_begin(struct cpu *cpu, u32 meta)
     u32 new = block_remake(cpu, block, jit->blocks[block].hot, true);
     if (new == JIT_NONE)
         return;
-    cpu->jit_own->trial = (struct line_trial){.meta = jit_meta(new, meta & META_OFFSET)};
+    cpu->jit_own->trial = (struct line_trial){.meta = jit_meta(new, meta & META_OFFSET),
+                                              .before = block};
     cpu->jit_runs = 0;
     cpu->jit_fills = 1;
     cpu->jit_own->counters.line_trials++;
+}
+
+/* The trial of a line in BLOCK, which was BEFORE, is over: back to that, unless the line is given
+ * up. */
+static void trial_end(struct cpu *cpu, u32 block, u32 before, bool give_up)
+{
+    struct jit *jit = cpu->jit;
+    const struct jit_block *old = &jit->blocks[before];
+    bool old_is_there = old->page != JIT_NONE;
+    u32 now = block;
+    if (jit->blocks[block].page == JIT_NONE)
+        now = old_is_there ? jit_find(jit, old->rip, old->page, old->mode) : JIT_NONE;
+    else if (give_up || !old_is_there)
+        now = block_remake(cpu, block, jit->blocks[block].hot, false);
+    else
+        jit->blocks[before].remakes++;
+    if (!old_is_there || now == before)
+        return;
+    if (now == JIT_NONE || now == block) { /* not made again */
+        jit_links_move(jit, block, before);
+        jit_unregister(jit, block);
+    } else {
+        jit_links_move(jit, before, now);
+        jit_unregister(jit, before);
+    }
 }
 
 static void trial_look(struct cpu *cpu, u32 meta)
@@ -125,13 +153,12 @@ static void trial_look(struct cpu *cpu, u32 meta)
     gpa_t gpa = insn_gpa(jit, trial->meta);
     trial->meta = 0;
     cpu->jit_fills = FILLS_PER_LOOK;
-    if (jit->blocks[block].page == JIT_NONE)
-        return;
     bool not = trial->fills >= 2 && cpu->jit_runs < trial->fills * TRIAL_RUNS_A_FILL;
     bool proven = cpu->jit_runs >= max_u64(trial->fills, 1) * TRIAL_RUNS_A_FILL;
-    pays_note(jit, gpa, not ? PAYS_NOT : proven ? PAYS_PROVEN : 0);
+    if (jit->blocks[block].page != JIT_NONE)
+        pays_note(jit, gpa, not ? PAYS_NOT : proven ? PAYS_PROVEN : 0);
     cpu->jit_own->counters.lines_given_up += not ;
-    block_remake(cpu, block, jit->blocks[block].hot, false);
+    trial_end(cpu, block, trial->before, not );
 }
 
 u64 jit_line_look(struct cpu *cpu, u32 unused)

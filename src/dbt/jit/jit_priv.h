@@ -133,6 +133,7 @@ struct code_page {
     u32 blocks;        /* never empty, but between jit_page and jit_register */
     u32 next_hash;     /* or among the free ones */
     u32 number;        /* what page_guard holds; never used twice */
+    u64 heads[4];      /* a bit for every 16 bytes: whether blocks ever began there */
     bool relative;
     bool upper; /* cpu_code_half() */
 };
@@ -183,7 +184,7 @@ struct jit_counters {
     /* What was translated, ever: blocks, instructions, and their bytes; refused: what was not. */
     u64 blocks, insns, guest_bytes, hot_bytes, cold_bytes, refused;
     u64 translate_tsc; /* host time in jit_translate */
-    u64 links, indirect_entries;
+    u64 links, links_ahead, indirect_entries;
     u64 hot_blocks, line_looks, line_trials, lines_given_up;
     u64 fills, reads_across; /* of accesses that missed */
     u64 entered, left[4];    /* by enum jit_leave */
@@ -211,7 +212,8 @@ struct jit_guards {
 
 /* An access whose line is on trial: how many of the fills that were looked at were its own. */
 struct line_trial {
-    u32 meta; /* 0: none is */
+    u32 meta;   /* 0: none is */
+    u32 before; /* the block as it was, in whose place one that counts its runs is meanwhile */
     u32 fills, looks;
 };
 
@@ -370,6 +372,12 @@ void jit_emit_indirect(struct emitter *out, bool is_call);
 
 /* cache.c: finds the block of PAGE (a code_page) for RIP, as the page has it, in MODE. */
 u32 jit_find(const struct jit *jit, u64 rip, u32 page, u8 mode);
+/* The same for places where mostly none begins. */
+static inline u32 jit_find_head(const struct jit *jit, u64 rip, u32 page, u8 mode)
+{
+    bool maybe = jit->pages[page].heads[rip >> 10 & 3] >> (rip >> 4 & 63) & 1;
+    return maybe ? jit_find(jit, rip, page, mode) : JIT_NONE;
+}
 void jit_register(struct jit *jit, u32 block);
 /* Takes it out again, and undoes all links to it; its code stays until its region goes. */
 void jit_unregister(struct jit *jit, u32 block);

@@ -99,6 +99,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->privilege = cpu->privilege;
     draft->code_bytes = cpu->code_bytes;
     draft->physical_page = page->physical_page;
+    draft->code_page = source->page;
     draft->hot = jit->make_hot || jit->all_hot;
     draft->insn_count = draft->cold_count = draft->line_count = 0;
     draft->out = (struct emitter){0};
@@ -142,6 +143,27 @@ static bool mark(const struct draft *draft, const struct jit_source *source)
            (tail_bytes == 0 || mmu_code_marked(cpu, source->tail_gpa, tail_bytes));
 }
 
+/* Links the exits of the draft's block to blocks of its page that there are already. */
+static void link_ahead(const struct draft *draft)
+{
+    struct jit *jit = draft->jit;
+    const struct jit_block *block = &jit->blocks[draft->number];
+    struct jit_counters *counters = &draft->cpu->jit_own->counters;
+    if (draft->cpu->jit_own->lockstep) /* which meets every block */
+        return;
+    for (u32 number = block->first_exit; number < block->first_exit + block->exit_count; number++) {
+        const struct jit_exit *exit = &jit->exits[number];
+        u32 target = exit->leaves_page
+                         ? JIT_NONE
+                         : jit_find_head(jit, exit->target_rip, block->page, block->mode);
+        if (target != JIT_NONE && jit->blocks[target].tail == JIT_NONE &&
+            jit_link(jit, number, target)) {
+            counters->links++;
+            counters->links_ahead++;
+        }
+    }
+}
+
 u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
 {
     struct jit *jit = cpu->jit;
@@ -180,6 +202,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     jit_register(jit, draft->number);
     if (draft->tail && draft->insn_count > 0)
         jit_tail_register(jit, draft->number, source->tail_page);
+    link_ahead(draft);
     if (unlikely(jit->tracer))
         trace_block(draft, source->gpa, exits_before);
     return draft->number;
