@@ -61,7 +61,7 @@ enum { CPU_JIT_GUARDS = 1 << 14, CPU_JIT_TARGETS = 1 << 16, CPU_JIT_TARGET_ROTAT
 enum { CPU_JIT_BUFFER = 64 };
 struct cpu_jit_tables {
     /* By code_page: its number, while its mapping is known to hold, and, for code that may run at any
-     * address, how far from its home that is. */
+     * address, how far from its home that is plus jit_guard_tag; ~0 matches nothing there. */
     u32 page_guard[CPU_JIT_GUARDS];
     u64 guard_delta[CPU_JIT_GUARDS];
     void *targets[CPU_JIT_TARGETS]; /* by hash of RIP: entries that verify RIP and mapping */
@@ -137,10 +137,10 @@ struct cpu {
     /* jit/: the C stack and the return stack while the other is in use, and two spilled registers.
      */
     u64 jit_c_stack, jit_return_stack, jit_spill, jit_target;
+    u64 jit_delta; /* how far from its home the relative code runs that runs now (jit/) */
     u64 jit_return_stacks[PRIVILEGE_COUNT]; /* of each privilege, while not in use */
     u32 jit_stack_modes[PRIVILEGE_COUNT];   /* the mode of the code whose return sites it holds */
     u32 irq_wanted;                         /* an interrupt was pending when IF was clear; 0 or 1 */
-    u64 jit_delta; /* how far from its home the relative code runs that runs now (jit/) */
     u32 special;   /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */

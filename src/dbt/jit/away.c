@@ -97,11 +97,16 @@ static void put_away(struct draft *draft)
 {
     struct emitter *out = &draft->out;
     struct host_mem place = flags_place();
+    const struct jit *jit = draft->jit;
+    bool counts = jit->make_counted || jit->tracer; /* code that comes first and must be run */
+    bool first = out->at == draft->insns[0].code && draft->tail == NULL && !counts;
     emit_mov(out, T1, RAX);
     emit_bytes(out, (const u8[]){0x9f, 0x0f, 0x90, 0xc0, 0x66}, 5); /* lahf; seto al; 16 bits: */
     emit_op_mem(out, 0x89, false, RAX, &place);
     emit_mov(out, RAX, T1);
     draft->flags_away = true;
+    if (first)
+        draft->away_entry = out->at;
 }
 
 void jit_emit_flags_back(struct emitter *out)

@@ -109,6 +109,7 @@ struct draft {
     bool ended;      /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;
+    u8 *away_entry; /* where the block may be entered with flags put away; or NULL */
     u8 *cold_start;
     bool failed; /* a limit was met: the block cannot be used */
 };

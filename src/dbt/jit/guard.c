@@ -13,6 +13,7 @@ void jit_guard_set(struct cpu *cpu, unsigned index, u32 number, u64 delta)
 {
     struct cpu_jit_tables *tables = &cpu->jit_tables;
     struct jit_guards *guards = &cpu->jit_own->guards;
+    delta += jit_guard_tag(number);
     if (tables->page_guard[index] == number && tables->guard_delta[index] == delta)
         return;
     tables->page_guard[index] = number;
@@ -24,11 +25,16 @@ void jit_guard_set(struct cpu *cpu, unsigned index, u32 number, u64 delta)
     guards->set_count++;
 }
 
+static void clear(struct cpu_jit_tables *tables, unsigned index)
+{
+    tables->page_guard[index] = 0;
+    tables->guard_delta[index] = ~0ull;
+}
+
 static void clear_half(struct cpu *cpu, unsigned half)
 {
-    u32 *guards = cpu->jit_tables.page_guard + half * (CPU_JIT_GUARDS / 2);
     for (unsigned i = 0; i < CPU_JIT_GUARDS / 2; i++)
-        guards[i] = 0;
+        clear(&cpu->jit_tables, half * (CPU_JIT_GUARDS / 2) + i);
 }
 
 void jit_guards_clear_upper(struct cpu *cpu)
@@ -64,7 +70,7 @@ static void put_away(struct cpu *cpu, u64 epoch)
             continue;
         context->notes[context->count++] = (struct jit_guard_note){
             (u16)index, tables->page_guard[index], tables->guard_delta[index]};
-        tables->page_guard[index] = 0;
+        clear(tables, index);
     }
 }
 

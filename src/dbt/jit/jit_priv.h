@@ -113,6 +113,7 @@ struct jit_block {
     u64 rip;      /* at home, when its mode is relative */
     u32 code;     /* offset in code memory */
     u32 indirect; /* offset of the verifying entry, or 0 */
+    u32 away;     /* where it is entered with flags put away, or 0 */
     u32 page;     /* its code_page; JIT_NONE: it is forgotten */
     u32 next_hash;
     u32 next_in_page, prev_in_page;
@@ -337,7 +338,8 @@ struct misses {
     u8 *at[MISSES_MAX];
     unsigned count;
 };
-/* link.c: goes on only while the guard of PAGE holds; where it is relative, T1 is its delta. */
+/* link.c: goes on only while the guard of PAGE holds; where it is relative, T1 is its delta and
+ * jit_guard_tag. */
 void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct code_page *page,
                         bool keep_flags);
 
@@ -463,6 +465,14 @@ static inline unsigned jit_guard_index(const struct code_page *page)
     unsigned half = CPU_JIT_GUARDS / 2;
     return page->number % half + (page->upper ? half : 0);
 }
+
+/* Tells pages with one guard apart, by the bits that a distance between pages does not have. Never
+ * as large as in a guard that is cleared: page numbers begin again before. */
+static inline u32 jit_guard_tag(u32 page_number)
+{
+    return page_number / (CPU_JIT_GUARDS / 2) & 4095;
+}
+enum { JIT_PAGE_NUMBERS = CPU_JIT_GUARDS / 2 * 2048 };
 
 /* The state displacement of the guard of a page. */
 static inline s32 jit_guard_at(const struct code_page *page)

@@ -33,7 +33,14 @@ void jit_expect_mapping(struct emitter *out, struct misses *misses, const struct
 {
     if (page->relative)
         miss_on(misses, jit_expect_reg(out, jit_guard_delta_at(page), T1, keep_flags));
-    miss_on(misses, jit_expect_u32(out, jit_guard_at(page), page->number, keep_flags));
+    else
+        miss_on(misses, jit_expect_u32(out, jit_guard_at(page), page->number, keep_flags));
+}
+
+/* Where BLOCK is entered with flags put away, or as it may be from everywhere. */
+static u32 entered_at(const struct jit_block *block, bool flags_away)
+{
+    return flags_away && block->away ? block->away : block->code;
 }
 
 /* The guard in front of BLOCK, for EXIT; returns where the displacement of its jump is. */
@@ -42,20 +49,24 @@ static u8 *emit_guard(struct emitter *out, const struct jit *jit, const struct j
 {
     struct misses misses = {.count = 0};
     s64 shift = (s64)(exit->target_rip - block->rip); /* between the deltas of the two pages */
+    s32 tag = (s32)jit_guard_tag(jit->pages[block->page].number);
+    struct host_mem sum = host_mem_base(T1, (s32)shift + tag), delta = host_mem_base(T1, -tag);
     if (exit->relative) {
-        struct host_mem sum = host_mem_base(T1, (s32)shift);
         emit_load(out, T1, STATE, STATE_AT(jit_delta));
-        if (shift != 0)
+        if (sum.disp != 0)
             emit_lea(out, true, T1, &sum);
     }
     jit_expect_mapping(out, &misses, &jit->pages[block->page],
                        block->has_live_flags && !exit->flags_away);
-    if (shift != 0)
+    if (shift != 0) {
+        if (tag != 0)
+            emit_lea(out, true, T1, &delta);
         emit_store(out, T1, STATE, STATE_AT(jit_delta));
-    if (block->has_live_flags && exit->flags_away)
+    }
+    if (exit->flags_away && block->has_live_flags && !block->away)
         jit_emit_flags_back(out);
     emit_pad_displacement(out, 1);
-    u8 *jump = emit_jmp(out, jit_rw(jit, block->code));
+    u8 *jump = emit_jmp(out, jit_rw(jit, entered_at(block, exit->flags_away)));
     if (!out->full)
         misses_patch(&misses, jit_rw(jit, exit->stub));
     return jump;
@@ -143,17 +154,20 @@ void jit_unlink_exit(struct jit *jit, u32 exit_number)
     exit->guard = 0;
 }
 
-/* A guard stands as it is, with another jump at its end, unless it loses flags that NEW reads. */
+/* A guard stands as it is, with another jump at its end, unless flags are not where NEW has them.
+ */
 void jit_links_move(struct jit *jit, u32 old, u32 new)
 {
     const struct jit_block *to = &jit->blocks[new];
-    bool guards_stay = jit->blocks[old].has_live_flags || !to->has_live_flags;
+    const struct jit_block *from = &jit->blocks[old];
+    bool same = from->has_live_flags && (from->away != 0) == (to->away != 0);
+    bool guards_stay = same || !to->has_live_flags;
     u32 next = jit->blocks[old].linked_in;
     for (u32 number = next; number != JIT_NONE && guards_stay; number = next) {
         struct jit_exit *exit = &jit->exits[number];
         u32 jump = exit->leaves_page ? exit->guard + exit->guard_jump : exit->jump;
         next = exit->next_in;
-        emit_patch(jit_rw(jit, jump), jit_rw(jit, to->code));
+        emit_patch(jit_rw(jit, jump), jit_rw(jit, entered_at(to, exit->flags_away)));
         target_set(jit, number, new);
         jit->blocks[old].linked_in = next;
     }
@@ -191,7 +205,8 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
     const struct code_page *page = &jit->pages[block->page];
     struct misses misses = {.count = 0};
     if (page->relative) /* RIP is right if it is away from home as far as the mapping is */
-        miss_on(&misses, jit_expect_rip_relative(&out, block->rip, jit_guard_delta_at(page)));
+        miss_on(&misses, jit_expect_rip_relative(&out, block->rip - jit_guard_tag(page->number),
+                                                 jit_guard_delta_at(page)));
     else
         miss_on(&misses, jit_expect_rip(&out, block->rip));
     miss_on(&misses, jit_expect_u32(&out, jit_guard_at(page), page->number, false));
@@ -202,9 +217,9 @@ u32 jit_indirect_entry(struct jit *jit, u32 block_number)
         emit_alu_imm(&out, ALU_SUB, true, T0, (s32)block->rip);
         emit_store(&out, T0, STATE, STATE_AT(jit_delta));
     }
-    if (block->has_live_flags)
+    if (block->has_live_flags && !block->away)
         jit_emit_flags_back(&out);
-    emit_jmp(&out, jit_rw(jit, block->code));
+    emit_jmp(&out, jit_rw(jit, entered_at(block, true)));
     if (out.full)
         return 0;
     misses_patch(&misses, miss);

@@ -123,7 +123,7 @@ static void regions_empty(struct cpu *cpu, struct jit_region *region)
 {
     struct jit *jit = cpu->jit;
     region_empty(cpu, region);
-    if (jit->page_number > INT32_MAX) { /* all, so that page numbers may start again */
+    if (jit->page_number > JIT_PAGE_NUMBERS) { /* all, so that page numbers may start again */
         for (unsigned i = 0; i < jit->region_count; i++)
             region_empty(cpu, &jit->regions[i]);
         jit->page_number = 1;

@@ -53,9 +53,9 @@ void jit_source_number(struct cpu *cpu, struct jit_source *source)
 
 void jit_source_done(struct jit *jit, const struct jit_source *source)
 {
-    jit_page_done(jit, source->page);
     if (source->tail_host && source->tail_page != source->page)
         jit_page_done(jit, source->tail_page);
+    jit_page_done(jit, source->page);
 }
 
 bool jit_tail_fits(const struct jit *jit, u32 number, const struct jit_source *source)
@@ -85,7 +85,8 @@ void draft_expect_tail(struct draft *draft, u32 tail_page)
     u64 next = align_down(draft->rip, PAGE_BYTES) + PAGE_BYTES;
     struct misses misses = {.count = 0};
     if (page->relative) { /* the two homes may be apart */
-        struct host_mem delta = host_mem_base(T1, (s32)(next - (page->virtual_page << 12)));
+        s64 shift = (s64)(next - (page->virtual_page << 12)) + jit_guard_tag(page->number);
+        struct host_mem delta = host_mem_base(T1, (s32)shift);
         emit_load(out, T1, STATE, STATE_AT(jit_delta));
         emit_lea(out, true, T1, &delta);
     }

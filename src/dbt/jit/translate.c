@@ -104,6 +104,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->insn_count = draft->cold_count = draft->line_count = 0;
     draft->out = (struct emitter){0};
     draft->ended = draft->failed = draft->flags_away = false;
+    draft->away_entry = NULL;
 }
 
 /* The bytes of guest code from the block's first one to its end. */
@@ -196,6 +197,8 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
         .first_exit = exits_before,
         .exit_count = (u8)(region->exits.next - exits_before),
         .has_live_flags = live};
+    if (draft->away_entry)
+        jit->blocks[draft->number].away = jit_offset(jit, draft->away_entry);
     region->blocks.next++;
     region->code.next = jit_offset(jit, draft->out.at);
     count(draft, code);
