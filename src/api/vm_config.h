@@ -39,6 +39,10 @@
  *       guest_port    integer  -         1 to 65535
  *       protocol      string   "tcp"     "tcp" or "udp"
  *   console       string   "stdio"   where the first serial port goes: "stdio" or "none"
+ *   display       boolean  false     a VGA screen, a keyboard and a pointer; always so with vnc
+ *   vnc           array    []        of strings: where viewers may connect: "unix:PATH", or
+ * "[ADDRESS]:N" for TCP port 5900 + N, of 127.0.0.1 when no address is given
+ *   vnc_password  string   none      what viewers over TCP must know; its first 8 bytes count
  *   ports         array    []        of objects: named virtio-console ports
  *     name          string   -         as in /dev/virtio-ports/NAME in the guest
  *     fd            integer  -         a connected stream socket that atoll-vm inherits
@@ -58,6 +62,7 @@
 
 enum { VM_CONFIG_SCHEMA = 1 };
 enum { VM_CONFIG_CPUS_MAX = 64, VM_CONFIG_DISKS_MAX = 16, VM_CONFIG_NETS_MAX = 8 };
+enum { VM_CONFIG_VNC_MAX = 4 };
 enum { VM_CONFIG_PORTS_MAX = 8, VM_CONFIG_FORWARDS_MAX = 64 };
 enum { VM_CONFIG_BOOT_MAX = 8 };
 #define VM_CONFIG_MEMORY_MIN (1ull << 20)

@@ -13,6 +13,8 @@ const char help_main[] =
     "Commands:\n"
     "  run      start a virtual machine\n"
     "  image    build, list and remove images\n"
+    "  screenshot, sendkey\n"
+    "           see and type at the screen of a running machine\n"
     "  doctor   look at this host\n"
     "\n"
     "'atoll COMMAND --help' tells more. ATOLL_LOG=info or debug shows what goes on.\n";
@@ -56,6 +58,13 @@ const char help_run[] =
     "  --net KIND        user (the default): NAT without privileges; tap:NAME; none\n"
     "  -p [ADDRESS:]HOST:GUEST[/udp]\n"
     "                    forward a port of the host (127.0.0.1 when no address is given)\n"
+    "  --display KIND    vga: a screen, a keyboard and a pointer, for 'atoll screenshot', 'atoll\n"
+    "                    sendkey' and viewers; none (the default)\n"
+    "  --vnc WHERE       with a screen, which VNC viewers see at [ADDRESS]:N (TCP port 5900 + N; "
+    "of\n"
+    "                    127.0.0.1 when no address is given) or unix:PATH. May be repeated\n"
+    "  --vnc-password FILE\n"
+    "                    viewers over TCP must know the first 8 characters of FILE\n"
     "  --console WHERE   stdio (the default), or none (the default with a COMMAND)\n"
     "  --name NAME       shown in messages\n"
     "  --device NAME     hpet: a timer that Linux does not need, and looks at for long; testdev: "
@@ -105,6 +114,31 @@ const char help_image[] =
     "Images are kept in $XDG_DATA_HOME/atoll/images (~/.local/share/atoll/images).\n"
     "debian/12 has the cloud kernel, systemd, a network by DHCP, apt, and a root shell without a\n"
     "login on its console. It is built by mmdebstrap, as root or in a user namespace.\n";
+
+const char help_screenshot[] =
+    "Examples:\n"
+    "  atoll screenshot debian-12 screen.png\n"
+    "  atoll screenshot debian-12 - | display\n"
+    "\n"
+    "Usage: atoll screenshot VM FILE\n"
+    "\n"
+    "Writes what the screen of the running machine VM shows to FILE, as PNG. VM is the name that\n"
+    "was given with --name, or the image's, with '-' for '/'. It needs --display or --vnc.\n";
+
+const char help_sendkey[] =
+    "Examples:\n"
+    "  atoll sendkey debian-12 ctrl-alt-f2\n"
+    "  atoll sendkey debian-12 --text 'root' enter\n"
+    "\n"
+    "Usage: atoll sendkey VM KEY...\n"
+    "\n"
+    "Presses keys at the keyboard of the running machine VM, one after the other. A KEY is a\n"
+    "character, f1 to f12, or enter, esc, tab, space, backspace, delete, insert, home, end, "
+    "pageup,\n"
+    "pagedown, up, down, left, right, ctrl, alt, shift, super, menu, print, capslock; several "
+    "joined\n"
+    "by '-' are down together.\n"
+    "  --text TEXT       types TEXT, as on a US keyboard\n";
 
 const char help_doctor[] =
     "Example:\n"

@@ -15,6 +15,7 @@
 #include "cli/image_build.h"
 #include "cli/image_store.h"
 #include "cli/run.h"
+#include "cli/screenshot.h"
 
 struct command {
     const char *name;
@@ -75,8 +76,11 @@ static int image_main(const char *const *argv, struct err *err)
     return EXIT_STATUS_ARGUMENT;
 }
 
-static const struct command commands[] = {
-    {"run", run_main}, {"image", image_main}, {"doctor", doctor_main}};
+static const struct command commands[] = {{"run", run_main},
+                                          {"image", image_main},
+                                          {"screenshot", screenshot_main},
+                                          {"sendkey", sendkey_main},
+                                          {"doctor", doctor_main}};
 
 int main(int argc, char **argv)
 {
@@ -100,7 +104,7 @@ int main(int argc, char **argv)
     }
     if (!is_known)
         err_set(&err, -EINVAL,
-                "unknown command '%s'; there are run, image and doctor; see "
+                "unknown command '%s'; there are run, image, screenshot, sendkey and doctor; see "
                 "'atoll --help'",
                 rest[0]);
     if (err.text[0] != '\0')

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "back/display/listen.h"
 #include "base/fmt.h"
 #include "cli/size.h"
 
@@ -243,6 +244,31 @@ static int take_console(struct run_args *args, const char *value, struct err *er
     return 0;
 }
 
+static int take_display(struct run_args *args, const char *value, struct err *err)
+{
+    if (strcmp(value, "vga") != 0 && strcmp(value, "none") != 0)
+        return err_set(err, -EINVAL, "--display '%s': choose vga or none", value);
+    args->has_display = value[0] == 'v';
+    return 0;
+}
+
+static int take_vnc(struct run_args *args, const char *value, struct err *err)
+{
+    if (args->vnc_count == RUN_VNC_MAX)
+        return err_set(err, -EINVAL, "--vnc '%s': at most %u addresses", value, RUN_VNC_MAX);
+    int r = listen_check(value, err);
+    if (r < 0)
+        return err_prefix(err, "--vnc");
+    args->vnc[args->vnc_count++] = value;
+    return 0;
+}
+
+static int take_vnc_password(struct run_args *args, const char *value, struct err *err)
+{
+    args->vnc_password_file = value;
+    return 0;
+}
+
 static int take_device(struct run_args *args, const char *value, struct err *err)
 {
     if (strcmp(value, "testdev") != 0 && strcmp(value, "hpet") != 0)
@@ -300,6 +326,9 @@ static const struct option options[] = {
     {"--name", take_name, true},
     {"--console", take_console, true},
     {"--device", take_device, true},
+    {"--display", take_display, true},
+    {"--vnc", take_vnc, true},
+    {"--vnc-password", take_vnc_password, true},
     {"--keep", take_keep, false},
     {"--debug-stats", take_debug_stats, true},
     {"--debug-trace", take_debug_trace, true},
@@ -387,6 +416,9 @@ static int check_whole(const struct run_args *args, struct err *err)
                        "--console stdio and a command both want the terminal: leave out one");
     if (args->forward_count > 0 && args->net != RUN_NET_USER)
         return err_set(err, -EINVAL, "-p works with --net user only");
+    if (args->vnc_password_file != NULL && args->vnc_count == 0)
+        return err_set(err, -EINVAL,
+                       "--vnc-password is for viewers over TCP: name an address with --vnc");
     if (args->keeps_changes && args->image == NULL)
         return err_set(err, -EINVAL,
                        "--keep is for images: disks given with --disk are kept anyway");

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/types.h"
 
-enum { RUN_DEVICES_MAX = 4, RUN_ADDRESS_BYTES = 16 };
+enum { RUN_DEVICES_MAX = 4, RUN_ADDRESS_BYTES = 16, RUN_VNC_MAX = VM_CONFIG_VNC_MAX - 1 };
 
 struct run_disk {
     char *path; /* owned */
@@ -40,6 +40,10 @@ struct run_args {
     struct run_forward forwards[VM_CONFIG_FORWARDS_MAX];
     unsigned forward_count;
     enum run_console console;
+    bool has_display;
+    const char *vnc[RUN_VNC_MAX];
+    unsigned vnc_count;
+    const char *vnc_password_file;
     const char *devices[RUN_DEVICES_MAX];
     unsigned device_count;
     const char *debug_stats, *debug_trace, *debug_lockstep;

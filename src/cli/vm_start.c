@@ -14,8 +14,11 @@
 #include <unistd.h>
 
 #include "base/fmt.h"
+#include "cli/vm_folder.h"
 #include "host/fd.h"
 #include "host/spawn.h"
+
+enum { PASSWORD_FILE_BYTES = 256 };
 
 static json_t *disk_json(const struct run_disk *disk)
 {
@@ -57,6 +60,47 @@ static json_t *nets_json(const struct run_args *args)
     }
     json_array_append_new(nets, net);
     return nets;
+}
+
+/* The first line of FILE; NULL and ERR when there is none. */
+static json_t *password_json(const char *file, struct err *err)
+{
+    char text[PASSWORD_FILE_BYTES] = {0};
+    int fd = fd_open(file, O_RDONLY, 0);
+    s64 got = fd < 0 ? fd : fd_read(fd, text, sizeof(text) - 1);
+
+    fd_close(&fd);
+    text[strcspn(text, "\n")] = 0;
+    if (got >= 0 && text[0] != 0)
+        return json_string(text);
+    err_set(err, got < 0 ? (int)got : -EINVAL, "--vnc-password '%s': %s", file,
+            got < 0 ? strerror((int)-got) : "the file's first line is empty");
+    return NULL;
+}
+
+/* The screen: always at a socket of its own, and where the user wants it. */
+static int display_json(json_t *config, const struct vm_plan *plan, struct err *err)
+{
+    const struct run_args *args = plan->args;
+    char path[VM_FOLDER_PATH_BYTES], address[VM_FOLDER_PATH_BYTES + 8];
+    json_t *vnc = json_array();
+
+    if (!args->has_display && args->vnc_count == 0) {
+        json_decref(vnc);
+        return 0;
+    }
+    json_object_set_new(config, "vnc", vnc);
+    int r = vm_folder_screen(plan->name, true, path, err);
+    if (r < 0)
+        return r;
+    fmt_text(address, sizeof(address), "unix:%s", path);
+    json_array_append_new(vnc, json_string(address));
+    for (unsigned i = 0; i < args->vnc_count; i++)
+        json_array_append_new(vnc, json_string(args->vnc[i]));
+    if (args->vnc_password_file == NULL)
+        return 0;
+    json_t *password = password_json(args->vnc_password_file, err);
+    return password ? json_object_set_new(config, "vnc_password", password) : -EINVAL;
 }
 
 static json_t *config_json(const struct vm_plan *plan)
@@ -109,9 +153,14 @@ static json_t *config_json(const struct vm_plan *plan)
 static int config_fd(const struct vm_plan *plan, struct err *err)
 {
     json_t *config = config_json(plan);
-    int fd = config != NULL ? memfd_create("vm-config", MFD_CLOEXEC) : -1;
     if (config == NULL)
         return err_set(err, -EINVAL, "the arguments are not UTF-8 text; rename the files");
+    int r = display_json(config, plan, err);
+    if (r < 0) {
+        json_decref(config);
+        return r;
+    }
+    int fd = memfd_create("vm-config", MFD_CLOEXEC);
     if (fd < 0 || json_dumpfd(config, fd, JSON_COMPACT) != 0 || lseek(fd, 0, SEEK_SET) != 0) {
         json_decref(config);
         fd_close(&fd);

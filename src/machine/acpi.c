@@ -166,7 +166,7 @@ static void put_fadt_blocks(struct image *image)
     put(image, 0, 1); /* CST_CNT */
 }
 
-static void put_fadt(struct image *image, gpa_t facs, gpa_t dsdt)
+static void put_fadt(struct image *image, const struct acpi_config *config, gpa_t facs, gpa_t dsdt)
 {
     size_t start = table_begin(image, "FACP", 6);
     put_pointer(image, facs, 4);
@@ -185,7 +185,7 @@ static void put_fadt(struct image *image, gpa_t facs, gpa_t dsdt)
     put(image, 0, 2);    /* duty cycle */
     put(image, 0, 2);    /* RTC alarm registers */
     put(image, 0x32, 1); /* RTC century register */
-    put(image, FADT_LEGACY_DEVICES | FADT_VGA_NOT_PRESENT, 2);
+    put(image, FADT_LEGACY_DEVICES | (config->has_vga ? 0 : FADT_VGA_NOT_PRESENT), 2);
     put(image, 0, 1);
     put(image,
         FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |
@@ -328,7 +328,7 @@ int acpi_build(const struct acpi_config *config, gpa_t base, u8 *to, size_t capa
     put_zeroes(&image, RSDP_BYTES);
     gpa_t facs = put_facs(&image);
     gpa_t dsdt = put_dsdt(&image, config);
-    put_fadt(&image, facs, dsdt);
+    put_fadt(&image, config, facs, dsdt);
     put_madt(&image, config);
     put_mcfg(&image, config);
     if (config->hpet_id != 0)

@@ -36,6 +36,12 @@ struct boot_request {
     struct boot_blob initrd;  /* bytes 0: none */
     const char *command_line; /* borrowed; never NULL */
     gpa_t rsdp;
+    /* A linear frame buffer that shows already, of 32 bits a pixel; bytes 0: none. */
+    struct boot_screen {
+        gpa_t base;
+        u64 bytes;
+        u16 width, height;
+    } screen;
     struct boot_blob seed; /* random bytes for the guest's pool, at most 64; bytes 0: none */
 };
 

@@ -15,6 +15,14 @@
 
 /* Offsets in the file and in boot_params alike. */
 enum {
+    AT_VIDEO_TYPE = 0x00f,
+    AT_LFB_WIDTH = 0x012,
+    AT_LFB_HEIGHT = 0x014,
+    AT_LFB_DEPTH = 0x016,
+    AT_LFB_BASE = 0x018,
+    AT_LFB_SIZE = 0x01c, /* in units of 64 KiB */
+    AT_LFB_LINE_BYTES = 0x024,
+    AT_LFB_COLORS = 0x026, /* size and position of red, green, blue, reserved */
     AT_EXT_RAMDISK_IMAGE = 0x0c0,
     AT_EXT_RAMDISK_SIZE = 0x0c4,
     AT_EXT_CMD_LINE = 0x0c8,
@@ -46,6 +54,7 @@ enum { SECTOR_BYTES = 512, SETUP_SECTS_DEFAULT = 4, PARAGRAPH_BYTES = 16, E820_E
 enum { BOOT_FLAG = 0xaa55, HEADER_MAGIC = 0x53726448, VERSION_MIN = 0x020c };
 enum { XLF_KERNEL_64 = 1, XLF_CAN_BE_LOADED_ABOVE_4G = 2 };
 enum { LOADER_UNDEFINED = 0xff, LOADED_HIGH = 1, SETUP_RNG_SEED = 9 };
+enum { VIDEO_TYPE_LINEAR = 0x23, LFB_SIZE_UNIT_BYTES = 0x10000 };
 enum { ENTRY_64_OFFSET = 0x200, SETUP_DATA_HEADER_BYTES = 16 };
 
 struct header {
@@ -144,6 +153,23 @@ static void put_e820(u8 *params, const struct memmap *map)
     }
 }
 
+/* The screen as a boot loader would leave it that has set a VESA mode. */
+static void put_screen(u8 *params, const struct boot_screen *screen)
+{
+    static const u8 colors[8] = {8, 16, 8, 8, 8, 0, 8, 24};
+
+    if (screen->bytes == 0 || screen->base > 0xffffffff)
+        return;
+    params[AT_VIDEO_TYPE] = VIDEO_TYPE_LINEAR;
+    store_le16(params + AT_LFB_WIDTH, screen->width);
+    store_le16(params + AT_LFB_HEIGHT, screen->height);
+    store_le16(params + AT_LFB_DEPTH, 32);
+    store_le32(params + AT_LFB_BASE, (u32)screen->base);
+    store_le32(params + AT_LFB_SIZE, (u32)(screen->bytes / LFB_SIZE_UNIT_BYTES));
+    store_le16(params + AT_LFB_LINE_BYTES, (u16)(screen->width * 4));
+    __builtin_memcpy(params + AT_LFB_COLORS, colors, sizeof(colors));
+}
+
 /* A setup_data node with random bytes, so that the guest's pool is ready at once. */
 static int put_seed(const struct boot_request *request, u8 *params, struct err *err)
 {
@@ -197,6 +223,7 @@ static int write_params(const struct boot_request *request, const struct header 
     store_le32(params + AT_RAMDISK_SIZE, 0);
     store_le64(params + AT_SETUP_DATA, 0);
     put_e820(params, request->map);
+    put_screen(params, &request->screen);
     int r = load_initrd(request, header, params, err);
     if (r == 0)
         r = put_seed(request, params, err);

@@ -71,6 +71,7 @@ static int put_tables(struct machine *machine, struct err *err)
     struct acpi_links links = {0};
     struct acpi_config config = {.map = &machine->map,
                                  .cpu_count = machine->config.cpu_count,
+                                 .has_vga = machine->vga != NULL,
                                  .hpet_id = machine_hpet_id(machine),
                                  .pci_gsi_base = MACHINE_PCI_GSI,
                                  .pci_legacy_irq = {10, 10, 11, 11}, /* what firmware programs */

@@ -108,6 +108,7 @@ static int write_tables(struct machine *machine, struct err *err)
 {
     struct acpi_config config = {.map = &machine->map,
                                  .cpu_count = machine->config.cpu_count,
+                                 .has_vga = machine->vga != NULL,
                                  .hpet_id = machine_hpet_id(machine),
                                  .pci_gsi_base = MACHINE_PCI_GSI,
                                  .ecam_base = MEMMAP_ECAM_BASE,
@@ -178,6 +179,7 @@ static int load_kernel(struct machine *machine, const struct boot_request *kerne
     int r = assign_pci(machine, err);
     if (r == 0)
         r = write_tables(machine, err);
+    machine_screen_start(machine, &request);
     return r < 0 ? r : boot_load(&request, ret_state, err);
 }
 

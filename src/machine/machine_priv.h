@@ -107,6 +107,10 @@ u64 machine_hypercall(struct machine *machine, const struct vcpu *vcpu);
 /* ram_bars.c: before PCI devices are made, and where the PCI bus tells of moves. */
 void machine_ram_bars_init(struct machine *machine);
 void machine_ram_moved(void *ctx);
+/* screen.c: the display's devices; and the screen as firmware would leave it, told to a kernel that
+ * is started without any. */
+MUST_CHECK int machine_add_screen(struct machine *machine, unsigned slot, struct err *err);
+void machine_screen_start(struct machine *machine, struct boot_request *request);
 /* Puts STATE into the vCPU and notes what it will do next. */
 MUST_CHECK int machine_cpu_set(struct machine *machine, unsigned cpu, const struct x86_state *state,
                                struct err *err);

@@ -37,7 +37,6 @@
 #include "dev/rtc.h"
 #include "dev/testdev.h"
 #include "dev/uart.h"
-#include "dev/vga/vga.h"
 #include "dev/virtio/blk.h"
 #include "dev/virtio/console.h"
 #include "dev/virtio/net.h"
@@ -333,22 +332,6 @@ static int add_virtio(struct machine *machine, struct err *err)
     return r;
 }
 
-static int add_screen(struct machine *machine, struct err *err)
-{
-    struct vga *vga = vga_new(&machine->clock);
-
-    if (!vga)
-        return err_set(err, -ENOMEM, "no memory for the VGA adapter");
-    int r = pci_bus_add(machine->pci_bus, vga_function(vga), SLOT_VGA, 0, err);
-    if (r < 0)
-        return r;
-    machine->vga = vga;
-    const struct display_source source = vga_source(vga);
-    const struct display_input input = {0};
-    display_attach(machine->config.display, &source, &input);
-    return vga_map(vga, &machine->bus, err);
-}
-
 /* ---- the machine -------------------------------------------------------------------------------
  */
 
@@ -390,7 +373,7 @@ static int build(struct machine *machine, struct err *err)
     if (r == 0)
         r = add_virtio(machine, err);
     if (r == 0 && machine->config.display)
-        r = add_screen(machine, err);
+        r = machine_add_screen(machine, SLOT_VGA, err);
     if (r == 0 && machine_has_firmware(machine))
         r = firmware_publish(machine, err);
     return r;

@@ -15,6 +15,8 @@
 #include "back/chr/null.h"
 #include "back/chr/stdio.h"
 #include "back/chr/unix.h"
+#include "back/display.h"
+#include "back/display/vnc.h"
 #include "back/entropy/getrandom.h"
 #include "back/net.h"
 #include "back/net/mac.h"
@@ -119,6 +121,21 @@ static int open_nets(struct backends *backends, const struct config *config, str
     return 0;
 }
 
+static int open_display(struct backends *backends, const struct config *config,
+                        struct machine_config *machine, struct err *err)
+{
+    const struct vnc_options options = {.name = config->name,
+                                        .addresses = config->vnc,
+                                        .address_count = config->vnc_count,
+                                        .password = config->vnc_password};
+
+    if (!config->has_display)
+        return 0;
+    backends->display = vnc_new(&options, err);
+    machine->display = backends->display;
+    return backends->display ? 0 : -EIO;
+}
+
 int backends_open(struct backends *ret_backends, const struct config *config, struct loop *loop,
                   const struct backends_escape *escape, struct machine_config *machine,
                   struct err *err)
@@ -135,6 +152,8 @@ int backends_open(struct backends *ret_backends, const struct config *config, st
         r = open_nets(&backends, config, loop, machine, err);
     if (r == 0)
         r = firmware_open(&backends.firmware, config, machine, err);
+    if (r == 0)
+        r = open_display(&backends, config, machine, err);
     /* The console comes last: from here on messages would meet a terminal in raw mode. */
     if (r == 0)
         r = open_console(&backends, config, loop, escape, err);
@@ -146,6 +165,17 @@ int backends_open(struct backends *ret_backends, const struct config *config, st
     machine->entropy = entropy_getrandom();
     *ret_backends = backends;
     return 0;
+}
+
+int backends_start(struct backends *backends, struct err *err)
+{
+    return backends->display ? backends->display->ops->start(backends->display, err) : 0;
+}
+
+void backends_stop(struct backends *backends)
+{
+    if (backends->display)
+        backends->display->ops->stop(backends->display);
 }
 
 void backends_drain(struct backends *backends)
@@ -162,6 +192,8 @@ void backends_close(struct backends *backends)
         backends->disks[i]->ops->free(backends->disks[i]);
     for (unsigned i = 0; i < backends->port_count; i++)
         backends->ports[i]->ops->free(backends->ports[i]);
+    if (backends->display)
+        backends->display->ops->free(backends->display);
     if (backends->console)
         backends->console->ops->free(backends->console);
     firmware_close(&backends->firmware);

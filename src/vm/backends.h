@@ -18,6 +18,7 @@ struct backends {
     struct chr *ports[MACHINE_PORTS_MAX];
     struct blk *disks[MACHINE_DISKS_MAX];
     struct net *nets[MACHINE_NETS_MAX];
+    struct display *display; /* NULL: none */
     unsigned port_count, disk_count, net_count;
     struct firmware firmware;
 };
@@ -32,6 +33,10 @@ struct backends_escape {
 MUST_CHECK int backends_open(struct backends *ret_backends, const struct config *config,
                              struct loop *loop, const struct backends_escape *escape,
                              struct machine_config *machine, struct err *err);
+/* Lets viewers of the screen in; the machine is built. */
+MUST_CHECK int backends_start(struct backends *backends, struct err *err);
+/* Nobody looks at the machine any more: before it is freed. */
+void backends_stop(struct backends *backends);
 /* Returns when no request is in flight. */
 void backends_drain(struct backends *backends);
 void backends_close(struct backends *backends);

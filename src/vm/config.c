@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "back/display/listen.h"
 #include "back/net/mac.h"
 #include "base/fmt.h"
 #include "vm/json.h"
@@ -146,6 +147,25 @@ static int parse_boot(struct config *config, json_t *boot, struct err *err)
     return 0;
 }
 
+static int parse_vnc(struct config *config, json_t *addresses, struct err *err)
+{
+    size_t i;
+    json_t *element;
+
+    json_array_foreach(addresses, i, element)
+    {
+        const char *address = json_string_value(element);
+        if (address == NULL)
+            return err_set(err, -EINVAL, "config: 'vnc[%zu]' must be a string", i);
+        int r = listen_check(address, err);
+        if (r < 0)
+            return err_prefix(err, "config: 'vnc[%zu]'", i);
+        config->vnc[config->vnc_count++] = address;
+    }
+    config->has_display = config->has_display || config->vnc_count > 0;
+    return 0;
+}
+
 /* The arrays of objects. */
 static int parse_lists(struct config *config, json_t *disks, json_t *nets, json_t *ports,
                        struct err *err)
@@ -219,6 +239,9 @@ static int parse_root(struct config *config, json_t *root, struct err *err)
     json_t *disks = json_take_array(&object, "disks", VM_CONFIG_DISKS_MAX);
     json_t *nets = json_take_array(&object, "nets", VM_CONFIG_NETS_MAX);
     json_t *ports = json_take_array(&object, "ports", VM_CONFIG_PORTS_MAX);
+    config->has_display = json_take_bool(&object, "display", false);
+    config->vnc_password = json_take_optional(&object, "vnc_password");
+    json_t *vnc = json_take_array(&object, "vnc", VM_CONFIG_VNC_MAX);
     json_t *devices = json_take_array(&object, "devices", 16);
     config->has_lockstep = lockstep != NULL;
     if (lockstep && !parse_lockstep(config, lockstep))
@@ -239,6 +262,8 @@ static int parse_root(struct config *config, json_t *root, struct err *err)
         r = parse_lists(config, disks, nets, ports, err);
     if (r == 0)
         r = parse_boot(config, boot, err);
+    if (r == 0)
+        r = parse_vnc(config, vnc, err);
     return r < 0 ? r : parse_devices(config, devices, err);
 }
 

@@ -64,6 +64,10 @@ struct config {
     bool has_console; /* the first serial port is on stdin and stdout */
     struct config_port ports[VM_CONFIG_PORTS_MAX];
     unsigned port_count;
+    bool has_display;
+    const char *vnc[VM_CONFIG_VNC_MAX]; /* addresses, as back/display/vnc.h has them */
+    unsigned vnc_count;
+    const char *vnc_password; /* NULL: none */
     bool has_hpet, has_testdev;
     const char *debug_trace; /* FILE[,rip=FIRST[-LAST]] for the translator's blocks; NULL: none */
     bool has_lockstep;       /* translated code is checked, as these two say (dbt/lockstep.h) */

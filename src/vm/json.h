@@ -12,7 +12,7 @@
 
 struct json_t;
 
-enum { JSON_KEYS_MAX = 24, JSON_WHERE_BYTES = 64 };
+enum { JSON_KEYS_MAX = 40, JSON_WHERE_BYTES = 64 };
 
 struct json_object {
     struct json_t *value;         /* borrowed */

@@ -389,7 +389,7 @@ static int make_machine(struct vm *vm, struct err *err)
     loop_alarm_bind(vm->loop, clock_fire, clock);
     clock->rearm = loop_alarm_set;
     clock->rearm_ctx = vm->loop;
-    return 0;
+    return backends_start(&vm->backends, err);
 }
 
 static int make_vcpus(struct vm *vm, enum engine_kind kind, struct err *err)
@@ -457,6 +457,7 @@ static void take_down(struct vm *vm)
     if (vm->engine)
         vm->engine->ops->free(vm->engine);
     trace_close(vm->trace);
+    backends_stop(&vm->backends);
     machine_free(vm->machine);
     backends_close(&vm->backends);
     if (vm->loop) {
