@@ -43,7 +43,7 @@ class Status(unittest.TestCase):
     def test_arguments(self):
         kernel = self.path('kernel', b'x' * 4096)
         self.check([], ARGUMENT, 'Examples')
-        self.check(['fly'], ARGUMENT, "'fly'", 'run, image and doctor')
+        self.check(['fly'], ARGUMENT, "'fly'", 'screenshot, sendkey and doctor')
         self.check(['run'], ARGUMENT, 'debian/12')
         self.check(['run', '--kernel', kernel, '--wings'], ARGUMENT, '--wings', '--initrd')
         self.check(['run', '--kernel', kernel, '--memory', '12'], ARGUMENT, '512M')
