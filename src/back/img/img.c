@@ -79,3 +79,38 @@ int img_read(struct img *img, unsigned first, u64 offset, void *to, u64 bytes)
     }
     return 0;
 }
+
+static bool is_within(const struct img *img, u64 offset, u64 bytes)
+{
+    return offset <= img->links[0].size_bytes && bytes <= img->links[0].size_bytes - offset;
+}
+
+int img_write(struct img *img, u64 offset, const void *from, u64 bytes)
+{
+    struct link *link = &img->links[0];
+    if (link->q != NULL)
+        return qcow2_write(link->q, offset, from, bytes);
+    if (link->file->read_only)
+        return -EROFS;
+    return is_within(img, offset, bytes) ? file_write(link->file, offset, from, bytes) : -EINVAL;
+}
+
+int img_zero(struct img *img, u64 offset, u64 bytes, unsigned flags)
+{
+    struct link *link = &img->links[0];
+    if (link->q != NULL)
+        return qcow2_zero(link->q, offset, bytes, flags);
+    if (link->file->read_only)
+        return -EROFS;
+    if (!is_within(img, offset, bytes))
+        return -EINVAL;
+    return file_zero(link->file, offset, bytes, (flags & (QCOW2_UNMAP | QCOW2_ADVICE)) != 0);
+}
+
+int img_flush(struct img *img)
+{
+    struct link *link = &img->links[0];
+    if (link->q != NULL)
+        return qcow2_flush(link->q);
+    return link->file->read_only ? 0 : file_sync(link->file);
+}

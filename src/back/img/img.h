@@ -25,11 +25,12 @@ struct img_options {
     const char *path;
     enum img_format format;
     bool is_writable;
-    bool is_direct;                 /* past the host's page cache, where img_map's user can */
-    bool is_alone;                  /* do not open backing files */
-    bool is_checked_later;          /* see qcow2_options */
-    const char *data_path;          /* the external data file, if the image has one; NULL: none */
-    const char *const *folders;     /* where else backing files may lie; ends in NULL, or is NULL */
+    bool is_direct;             /* past the host's page cache, where img_map's user can */
+    bool is_covered;            /* writes go to a temporary file that vanishes with the process */
+    bool is_alone;              /* do not open backing files */
+    bool is_checked_later;      /* see qcow2_options */
+    const char *data_path;      /* the external data file, if the image has one; NULL: none */
+    const char *const *folders; /* where else backing files may lie; ends in NULL, or is NULL */
     const struct file_watch *watch; /* is told of changes of the first file; NULL: nobody */
 };
 
@@ -65,5 +66,10 @@ MUST_CHECK int img_map(struct img *img, unsigned first, u64 offset, u64 bytes, b
                        struct img_extent *ret_extent);
 /* Reads the disk that the links from FIRST on make up. */
 MUST_CHECK int img_read(struct img *img, unsigned first, u64 offset, void *to, u64 bytes);
+
+/* Changes the first image; see back/img/qcow2.h. FLAGS of enum qcow2_zero_flag. */
+MUST_CHECK int img_write(struct img *img, u64 offset, const void *from, u64 bytes);
+MUST_CHECK int img_zero(struct img *img, u64 offset, u64 bytes, unsigned flags);
+MUST_CHECK int img_flush(struct img *img);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "back/img/file.h"
 #include "back/img/img_priv.h"
+#include "back/img/qcow2_create.h"
 #include "base/alloc.h"
 #include "host/fd.h"
 
@@ -198,6 +199,11 @@ static int find_files(struct img *img, const struct img_options *options, enum i
     return result;
 }
 
+static int read_below(void *ctx, u64 offset, void *to, u64 bytes)
+{
+    return img_read(ctx, 1, offset, to, bytes);
+}
+
 static int open_images(struct img *img, const struct img_options *options, struct err *err)
 {
     u32 pages_rest = CACHE_PAGES_REST;
@@ -217,9 +223,46 @@ static int open_images(struct img *img, const struct img_options *options, struc
     return 0;
 }
 
+static void set_below(struct img *img)
+{
+    const struct qcow2_below below = {.read = read_below,
+                                      .ctx = img,
+                                      .size_bytes = img->count > 1 ? img->links[1].size_bytes : 0};
+    if (img->links[0].q != NULL)
+        qcow2_set_below(img->links[0].q, &below);
+}
+
+/* Puts a temporary, empty image on top of the others. */
+static int cover(struct img *img, struct err *err)
+{
+    static const struct qcow2_create_options create = {
+        .version = 3, .cluster_bits = 16, .refcount_order = 4};
+    static const struct qcow2_options own = {.cache_pages = CACHE_PAGES_FIRST};
+    u64 size_bytes = img->links[0].size_bytes;
+    struct file *file = NULL;
+    int result = file_open_temporary(&file, err);
+    if (result == 0)
+        result = qcow2_create(file, &create, err);
+    if (result == 0)
+        result = add_link(img, file, err);
+    if (result != 0) {
+        file_close(file);
+        return result;
+    }
+    struct link top = img->links[img->count - 1];
+    memmove(&img->links[1], &img->links[0], (img->count - 1) * sizeof(top));
+    img->links[0] = top;
+    result = qcow2_open(&img->links[0].q, file, NULL, &img->shared, &own, err);
+    /* Nothing is below yet, so there is nothing to hide. */
+    if (result == 0)
+        result = qcow2_resize(img->links[0].q, size_bytes, err);
+    img->links[0].size_bytes = size_bytes;
+    return result;
+}
+
 int img_open(struct img **ret_img, const struct img_options *options, struct err *err)
 {
-    unsigned flags = (options->is_writable ? FILE_WRITABLE : 0) |
+    unsigned flags = (options->is_writable && !options->is_covered ? FILE_WRITABLE : 0) |
                      (options->is_direct ? FILE_DIRECT : 0);
     enum img_format format = options->format;
     struct file *file = NULL;
@@ -239,6 +282,10 @@ int img_open(struct img **ret_img, const struct img_options *options, struct err
     }
     if (result == 0)
         result = open_images(img, options, err);
+    if (result == 0 && options->is_covered)
+        result = cover(img, err);
+    if (result == 0)
+        set_below(img);
     if (result != 0) {
         img_close(img);
         return result;

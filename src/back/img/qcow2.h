@@ -71,4 +71,26 @@ MUST_CHECK int qcow2_map(struct qcow2 *q, u64 offset, u64 bytes, bool may_load,
 /* Reads from a compressed extent, within one cluster. */
 MUST_CHECK int qcow2_read_packed(struct qcow2 *q, u64 offset, void *to, u64 bytes);
 
+/* What lies below, for copies of parts of clusters; SIZE_BYTES 0 and no function: zeroes. */
+struct qcow2_below {
+    int (*read)(void *ctx, u64 offset, void *to, u64 bytes);
+    void *ctx;
+    u64 size_bytes;
+};
+void qcow2_set_below(struct qcow2 *q, const struct qcow2_below *below);
+
+enum qcow2_zero_flag {
+    QCOW2_UNMAP = 1,  /* the space may go back to the host */
+    QCOW2_ADVICE = 2, /* a discard: parts of clusters may stay as they are */
+    QCOW2_FORGET = 4, /* whole clusters become as if never written: what is below is seen */
+};
+
+/* All three wait for the host; -ENOSPC and -EIO leave what was there, or a part of what is new.
+ * Nothing is sure to last before qcow2_flush. */
+MUST_CHECK int qcow2_write(struct qcow2 *q, u64 offset, const void *from, u64 bytes);
+MUST_CHECK int qcow2_zero(struct qcow2 *q, u64 offset, u64 bytes, unsigned flags);
+MUST_CHECK int qcow2_flush(struct qcow2 *q);
+/* True when a flush has more to do than to sync the data file. The lock is held. */
+bool qcow2_needs_flush(const struct qcow2 *q);
+
 #endif

@@ -39,6 +39,14 @@ int qcow2_corrupt(struct qcow2 *q, const char *what, u64 where)
     return -EIO;
 }
 
+/* True for space that cannot be the guest's: the header and the tables that are in memory. */
+static bool is_table(const struct qcow2 *q, u64 host)
+{
+    u64 ref_offset = q->header.reftable_offset;
+    return host == 0 || host - q->header.l1_offset < (u64)q->l1_count * 8 ||
+           host - ref_offset < (u64)q->header.reftable_clusters << q->cluster_bits;
+}
+
 static int decode(struct qcow2 *q, u64 entry, u64 bitmap, struct qcow2_cluster *ret_cluster)
 {
     struct qcow2_cluster cluster = {0};
@@ -55,7 +63,8 @@ static int decode(struct qcow2 *q, u64 entry, u64 bitmap, struct qcow2_cluster *
     cluster.is_copied = (entry & QCOW2_COPIED) != 0;
     /* Offset 0 is the header, but in a data file of its own it is a place like any other. */
     cluster.has_host = cluster.host != 0 || (q->data_file != NULL && cluster.is_copied);
-    if ((cluster.host & (q->cluster_bytes - 1)) != 0)
+    if ((cluster.host & (q->cluster_bytes - 1)) != 0 ||
+        (q->data_file == NULL && cluster.has_host && is_table(q, cluster.host)))
         return -EIO;
     if (q->is_extended) {
         cluster.alloc = (u32)bitmap;

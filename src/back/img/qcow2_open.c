@@ -128,6 +128,25 @@ static int open_parts(struct qcow2 *q, const struct qcow2_options *options, stru
     return result == 0 ? 0 : err_set(err, result, "disk '%s': out of memory", q->file->path);
 }
 
+/* Flags that we do not keep true are cleared before anything changes: bitmaps, and what is not
+ * known here. */
+static int clear_flags(struct qcow2 *q, struct err *err)
+{
+    u8 field[8];
+    u64 kept = q->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
+    if (q->file->read_only || q->header.autoclear == kept)
+        return 0;
+    store_be64(field, kept);
+    int result = qcow2_poke(q, QCOW2_AT_AUTOCLEAR, field, sizeof(field));
+    if (result == 0)
+        result = file_sync(q->file);
+    if (result != 0)
+        return err_set(err, result, "disk '%s': writing the header: %s", q->file->path,
+                       strerror(-result));
+    q->header.autoclear = kept;
+    return 0;
+}
+
 int qcow2_open(struct qcow2 **ret_qcow2, struct file *file, struct file *data_file,
                struct qcow2_shared *shared, const struct qcow2_options *options, struct err *err)
 {
@@ -138,6 +157,8 @@ int qcow2_open(struct qcow2 **ret_qcow2, struct file *file, struct file *data_fi
     q->data_file = data_file;
     q->shared = shared;
     int result = open_parts(q, options, err);
+    if (result == 0)
+        result = clear_flags(q, err);
     if (result != 0) {
         q->file = q->data_file = NULL; /* still the caller's */
         qcow2_close(q);
@@ -151,6 +172,15 @@ void qcow2_close(struct qcow2 *q)
 {
     if (q == NULL)
         return;
+    if (q->file != NULL && !q->file->read_only && !q->is_corrupt && q->reftable != NULL) {
+        int result = qcow2_flush(q);
+        if (result == 0)
+            result = cache_write(&q->ref_cache);
+        if (result != 0)
+            log_error("disk", "'%s': what was written last is lost: %s", q->file->path,
+                      strerror(-result));
+    }
+    alloc_free(q->scratch);
     cache_fini(&q->l2_cache);
     cache_fini(&q->ref_cache);
     for (unsigned i = 0; i < QCOW2_UNPACKED_COUNT; i++) {

@@ -23,11 +23,10 @@
 
 enum { QCOW2_PAGE_BYTES = 4096 };
 
-/* Clusters that nothing refers to any more as soon as L2 is on disk. */
+/* What nothing refers to any more as soon as L2 is on disk: whole clusters, or the bytes of a
+ * compressed cluster. */
 struct qcow2_freed {
-    u64 offset;
-    u64 bytes; /* of the file: whole clusters, or a compressed cluster's bytes */
-    bool may_punch;
+    u64 offset, bytes;
 };
 
 struct qcow2 {
@@ -48,8 +47,10 @@ struct qcow2 {
     u64 end_cluster;           /* no cluster from this number on is used */
     struct qcow2_freed *freed; /* owned */
     u64 freed_count, freed_max;
-    bool needs_barrier; /* something was written that L2 will refer to */
-    bool is_dirty;      /* the header says so; refcounts are not to be trusted */
+    bool needs_barrier;       /* something was written that L2 will refer to */
+    struct qcow2_below below; /* what is seen where this image holds nothing */
+    u8 *scratch;              /* owned: one cluster; made when first needed */
+    bool is_dirty;            /* the header says so; refcounts are not to be trusted */
     bool is_corrupt;
 };
 
@@ -79,5 +80,40 @@ struct file *qcow2_data(struct qcow2 *q);
 MUST_CHECK int qcow2_unpack(struct qcow2 *q, u64 descriptor, const u8 **ret_data);
 /* Where a compressed cluster's bytes are. */
 void qcow2_packed_place(const struct qcow2 *q, u64 descriptor, u64 *ret_offset, u64 *ret_bytes);
+
+/* qcow2_refcount.c. Clusters of the file are counted from 0. */
+MUST_CHECK int qcow2_ref_get(struct qcow2 *q, u64 number, u64 *ret_count);
+/* Adds CHANGE (1 or -1) for every cluster that the bytes touch. -EFBIG when a count has no room. */
+MUST_CHECK int qcow2_ref_change(struct qcow2 *q, u64 offset, u64 bytes, int change);
+/* Finds MIN to MAX free clusters in a row and counts them as used once; the contents are whatever
+ * they are. */
+MUST_CHECK int qcow2_alloc(struct qcow2 *q, u64 min, u64 max, u64 *ret_offset, u64 *ret_count);
+/* Gives back what qcow2_alloc gave and nothing has ever referred to. */
+void qcow2_unalloc(struct qcow2 *q, u64 offset, u64 bytes);
+/* Has the bytes given back when the next flush has made sure that nothing refers to them. */
+MUST_CHECK int qcow2_free_later(struct qcow2 *q, u64 offset, u64 bytes);
+
+/* qcow2_reftable.c: makes the refcount block for a cluster that has none; it may lie anywhere. */
+MUST_CHECK int qcow2_refblock_new(struct qcow2 *q, u64 number);
+/* The block with a cluster's count, 0 when there is none; -EIO when its entry makes no sense. */
+MUST_CHECK int qcow2_refblock_of(struct qcow2 *q, u64 number, u64 *ret_block);
+
+/* qcow2_table.c: makes sure that the guest cluster has an L2 table that only we use. */
+MUST_CHECK int qcow2_table_own(struct qcow2 *q, u64 number);
+/* Sets an entry of L1. */
+void qcow2_l1_set(struct qcow2 *q, u64 index, u64 value);
+MUST_CHECK int qcow2_l1_write(struct qcow2 *q);
+
+/* qcow2_flush.c: does what has to be done now and then, when much waits for a flush. */
+MUST_CHECK int qcow2_relieve(struct qcow2 *q);
+/* Writes fields of the header at once. */
+MUST_CHECK int qcow2_poke(struct qcow2 *q, u64 offset, const void *from, u64 bytes);
+
+/* qcow2_write.c: what the guest sees at OFFSET, within one cluster, from here or from below. */
+MUST_CHECK int qcow2_read_old(struct qcow2 *q, const struct qcow2_cluster *cluster, u64 offset,
+                              u8 *to, u64 bytes);
+/* One cluster of memory, NULL when there is none. */
+u8 *qcow2_scratch(struct qcow2 *q);
+bool qcow2_is_zero(const u8 *data, u64 bytes);
 
 #endif
