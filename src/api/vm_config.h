@@ -25,7 +25,9 @@
  *   append        string   ""        the kernel's command line
  *   disks         array    []        of objects, in the order of the guest's /dev/vda, vdb, ...:
  *     path          string   -         image file or block device
- *     format        string   "raw"     "raw"
+ *     format        string   "raw"     "raw", "qcow2", or "auto": qcow2 by its name's end
+ *     backing       string   none      a folder where backing files may lie, beside the image's own
+ *     data          string   none      the file that a qcow2 image keeps its data in, if it does
  *     readonly      boolean  false     the guest sees a read-only disk
  *     snapshot      boolean  false     writes go to a temporary file that vanishes with the VM
  *     direct        boolean  false     past the host's page cache (O_DIRECT)

@@ -87,7 +87,8 @@ static int image_parts(struct image_parts *parts, const struct run_args *args, s
     fmt_text(parts->disk, FILE_BYTES, "%s/disk.raw", folder);
     fmt_text(parts->kernel, FILE_BYTES, "%s/vmlinuz", folder);
     fmt_text(parts->initrd, FILE_BYTES, "%s/initrd.img", folder);
-    parts->root = (struct run_disk){.path = parts->disk, .snapshot = !args->keeps_changes};
+    parts->root = (struct run_disk){
+        .path = parts->disk, .format = "raw", .snapshot = !args->keeps_changes};
     char console[CONSOLE_BYTES] = "";
     if (args->command == NULL)
         console_words(console);

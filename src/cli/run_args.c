@@ -128,7 +128,13 @@ static int take_disk_word(struct run_disk *disk, const char *word)
         disk->snapshot = true;
     else if (strcmp(word, "direct") == 0)
         disk->direct = true;
-    else if (strcmp(word, "format=raw") != 0)
+    else if (strcmp(word, "format=raw") == 0 || strcmp(word, "format=qcow2") == 0)
+        disk->format = word + strlen("format=");
+    else if (strncmp(word, "backing=", 8) == 0 && word[8] != '\0')
+        disk->backing = word + 8;
+    else if (strncmp(word, "data=", 5) == 0 && word[5] != '\0')
+        disk->data = word + 5;
+    else
         return -EINVAL;
     return 0;
 }
@@ -151,10 +157,11 @@ static int take_disk(struct run_args *args, const char *value, struct err *err)
         if (rest != NULL)
             *rest++ = '\0';
         if (take_disk_word(disk, word) != 0)
-            return err_set(err, -EINVAL,
-                           "--disk '%s': '%s' is not known; after the path come format=raw, "
-                           "readonly, snapshot, direct",
-                           value, word);
+            return err_set(
+                err, -EINVAL,
+                "--disk '%s': '%s' is not known; after the path come format=raw, format=qcow2, "
+                "readonly, snapshot, direct",
+                value, word);
     }
     if (disk->path[0] == '\0')
         return err_set(err, -EINVAL, "--disk '%s': give a file: --disk FILE[,readonly]", value);

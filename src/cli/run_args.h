@@ -11,7 +11,8 @@
 enum { RUN_DEVICES_MAX = 4, RUN_ADDRESS_BYTES = 16, RUN_VNC_MAX = VM_CONFIG_VNC_MAX - 1 };
 
 struct run_disk {
-    char *path; /* owned */
+    char *path;                          /* owned */
+    const char *format, *backing, *data; /* within path's memory; NULL: not given */
     bool read_only, snapshot, direct;
 };
 

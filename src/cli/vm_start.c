@@ -22,8 +22,14 @@ enum { PASSWORD_FILE_BYTES = 256 };
 
 static json_t *disk_json(const struct run_disk *disk)
 {
-    return json_pack("{s:s, s:s, s:b, s:b, s:b}", "path", disk->path, "format", "raw", "readonly",
-                     disk->read_only, "snapshot", disk->snapshot, "direct", disk->direct);
+    json_t *json = json_pack("{s:s, s:s, s:b, s:b, s:b}", "path", disk->path, "format",
+                             disk->format != NULL ? disk->format : "auto", "readonly",
+                             disk->read_only, "snapshot", disk->snapshot, "direct", disk->direct);
+    if (json != NULL && disk->backing != NULL)
+        json_object_set_new(json, "backing", json_string(disk->backing));
+    if (json != NULL && disk->data != NULL)
+        json_object_set_new(json, "data", json_string(disk->data));
+    return json;
 }
 
 static json_t *disks_json(const struct vm_plan *plan)

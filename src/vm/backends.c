@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "back/blk.h"
+#include "back/blk/qcow2.h"
 #include "back/blk/raw.h"
 #include "back/chr.h"
 #include "back/chr/null.h"
@@ -18,6 +19,7 @@
 #include "back/display.h"
 #include "back/display/vnc.h"
 #include "back/entropy/getrandom.h"
+#include "back/img/img.h"
 #include "back/net.h"
 #include "back/net/mac.h"
 #include "back/net/none.h"
@@ -51,16 +53,35 @@ static int open_ports(struct backends *backends, const struct config *config, st
     return 0;
 }
 
+static struct blk *open_disk(const struct config_disk *disk, struct loop *loop, struct err *err)
+{
+    const char *const folders[] = {disk->backing, NULL};
+    const struct blk_raw_options raw = {.path = disk->path,
+                                        .read_only = disk->read_only,
+                                        .snapshot = disk->snapshot,
+                                        .direct = disk->direct};
+    const struct blk_qcow2_options qcow2 = {.path = disk->path,
+                                            .read_only = disk->read_only,
+                                            .snapshot = disk->snapshot,
+                                            .direct = disk->direct,
+                                            .data_path = disk->data,
+                                            .folders = folders};
+    static const enum img_format formats[] = {
+        [CONFIG_FORMAT_RAW] = IMG_RAW,
+        [CONFIG_FORMAT_QCOW2] = IMG_QCOW2,
+        [CONFIG_FORMAT_AUTO] = IMG_BY_NAME,
+    };
+    enum img_format format;
+    if (img_format_of(disk->path, formats[disk->format], &format, err) != 0)
+        return NULL;
+    return format == IMG_QCOW2 ? blk_qcow2_new(loop, &qcow2, err) : blk_raw_new(loop, &raw, err);
+}
+
 static int open_disks(struct backends *backends, const struct config *config, struct loop *loop,
                       struct machine_config *machine, struct err *err)
 {
     for (unsigned i = 0; i < config->disk_count; i++) {
-        const struct config_disk *disk = &config->disks[i];
-        const struct blk_raw_options options = {.path = disk->path,
-                                                .read_only = disk->read_only,
-                                                .snapshot = disk->snapshot,
-                                                .direct = disk->direct};
-        struct blk *blk = blk_raw_new(loop, &options, err);
+        struct blk *blk = open_disk(&config->disks[i], loop, err);
         if (!blk)
             return -EIO;
         backends->disks[backends->disk_count++] = blk;

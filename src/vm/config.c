@@ -22,7 +22,7 @@ enum { PORT_MAX = 65535, FD_MAX = 1 << 20, MEMORY_ALIGN = 1 << 20 };
 static const char *const engine_names[] = {"auto", "kvm", "dbt", NULL};
 static const char *const net_names[] = {"user", "tap", "none", NULL};
 static const char *const console_names[] = {"stdio", "none", NULL};
-static const char *const format_names[] = {"raw", NULL};
+static const char *const format_names[] = {"raw", "qcow2", "auto", NULL};
 static const char *const protocol_names[] = {"tcp", "udp", NULL};
 
 static int parse_disk(struct config_disk *disk, json_t *value, const char *where, struct err *err)
@@ -31,7 +31,9 @@ static int parse_disk(struct config_disk *disk, json_t *value, const char *where
 
     json_object_begin(&object, value, where, err);
     disk->path = json_take_string(&object, "path", NULL);
-    (void)json_take_choice(&object, "format", format_names, 0);
+    disk->format = (enum config_format)json_take_choice(&object, "format", format_names, 0);
+    disk->backing = json_take_optional(&object, "backing");
+    disk->data = json_take_optional(&object, "data");
     disk->read_only = json_take_bool(&object, "readonly", false);
     disk->snapshot = json_take_bool(&object, "snapshot", false);
     disk->direct = json_take_bool(&object, "direct", false);

@@ -14,8 +14,13 @@
 enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_KVM, CONFIG_ENGINE_DBT };
 enum config_net_kind { CONFIG_NET_USER, CONFIG_NET_TAP, CONFIG_NET_NONE };
 
+enum config_format { CONFIG_FORMAT_RAW, CONFIG_FORMAT_QCOW2, CONFIG_FORMAT_AUTO };
+
 struct config_disk {
     const char *path;
+    const char *backing; /* a folder; NULL: the image's own */
+    const char *data;    /* the external data file; NULL: none */
+    enum config_format format;
     bool read_only, snapshot, direct;
 };
 

@@ -39,7 +39,7 @@ static void put_features(struct output *out)
         {0, 0, "dirty bit"},        {0, 1, "corrupt bit"},         {0, 2, "external data file"},
         {0, 3, "compression type"}, {0, 4, "extended L2 entries"}, {1, 0, "lazy refcounts"},
         {2, 0, "bitmaps"},          {2, 1, "raw external data"}};
-    static_assert(sizeof(rows[0]) == QCOW2_FEATURE_BYTES, "a row of the table");
+    _Static_assert(sizeof(rows[0]) == QCOW2_FEATURE_BYTES, "a row of the table");
     /* A small cluster has no room for what is only a courtesy. */
     if (out->end - out->at > sizeof(rows) + QCOW2_NAME_MAX + 64)
         put_extension(out, QCOW2_EXT_FEATURES, rows, sizeof(rows));
