@@ -2,14 +2,14 @@
  * tests/cpu/oracle.c - the CPU oracle's program.
  *
  * usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] [--case N] [--coverage]
- *        [--translate] [--exact] [--seconds N]
+ *        [--translate] [--exact] [--seconds N] [--cases N]
  *
  * Makes ROUNDS cases of every descriptor of the decoder's table and SEQUENCES cases of several
  * instructions, runs each on the processor and in the interpreter, and compares. Prints the number
  * of cases, how many opcodes ran to their end at least once, and each kind of difference with its
  * first case; --translate runs the guest translated, --exact so that all flags are right at faults;
  * --case N repeats one and shows all its state; --seconds N goes on with further seeds until N
- * seconds have passed. Exits 1 if anything differs.
+ * seconds have passed, --cases N until there were N cases. Exits 1 if anything differs.
  *
  * Case numbers: descriptor * 2^32 + round; sequences have 2^63 set.
  */
@@ -27,7 +27,7 @@ enum { SUSPECTS_MAX = 16 };
 
 static struct {
     u64 seed;
-    unsigned long rounds, sequences, seconds;
+    unsigned long rounds, sequences, seconds, cases;
     const char *only;
     u64 one;
     bool has_one, coverage;
@@ -199,6 +199,8 @@ static bool parse(int argc, char **argv)
             options.sequences = strtoul(argv[++i], NULL, 0);
         else if (has_value && strcmp(argv[i], "--seconds") == 0)
             options.seconds = strtoul(argv[++i], NULL, 0);
+        else if (has_value && strcmp(argv[i], "--cases") == 0)
+            options.cases = strtoul(argv[++i], NULL, 0);
         else if (has_value && strcmp(argv[i], "--only") == 0)
             options.only = argv[++i];
         else if (has_value && strcmp(argv[i], "--case") == 0) {
@@ -227,8 +229,9 @@ static void stay_on_this_cpu(void)
 int main(int argc, char **argv)
 {
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] "
-                        "[--case N] [--coverage] [--translate] [--exact] [--seconds N]\n");
+        fprintf(stderr,
+                "usage: oracle [--seed N] [--rounds N] [--sequences N] [--only MNEMONIC] "
+                "[--case N] [--coverage] [--translate] [--exact] [--seconds N] [--cases N]\n");
         return 2;
     }
     stay_on_this_cpu();
@@ -248,7 +251,7 @@ int main(int argc, char **argv)
         do {
             run_all();
             options.seed++;
-        } while (time(NULL) < end);
+        } while (time(NULL) < end || cases < options.cases);
         options.seed--;
         print_coverage();
     }
