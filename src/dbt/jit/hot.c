@@ -2,9 +2,9 @@
  * dbt/jit/hot.c - blocks that are made again: as ones that run often, or because a line did not
  * pay.
  *
- * A poll that leaves translated code is a sample of what the guest runs. A block that was met twice
- * is made again together with what it leads to, with lines for all base registers (line.c); the old
- * block's predecessors are linked to the new one. Accesses whose lines miss too often are noted by
+ * A poll that leaves translated code, at a branch or an indirect entry, is a sample of what the
+ * guest runs. A block that was met twice is made again together with what it leads to, with lines
+ * for all base registers (line.c); the old block's predecessors are linked to the new one. Accesses whose lines miss too often are noted by
  * the physical address of their instruction and look into the TLB from then on.
  *
  * Runs   on the vCPU's thread.
@@ -208,19 +208,32 @@ static void region_heat(struct cpu *cpu, u32 head)
             cpu->jit_own->counters.hot_blocks++;
 }
 
+/* The lock is held. */
+static void block_sample(struct cpu *cpu, u32 number)
+{
+    struct jit_block *block = &cpu->jit->blocks[number];
+    if (number == JIT_NONE || block->page == JIT_NONE || block->hot ||
+        ++block->samples < SAMPLES_HOT)
+        return;
+    block->samples = 0;
+    region_heat(cpu, number);
+}
+
 void jit_sample(struct cpu *cpu, u32 exit)
 {
     struct jit *jit = cpu->jit;
     if (__atomic_load_n(&jit->exits[exit].target, __ATOMIC_RELAXED) == JIT_NONE)
         return;
     lock_acquire(&jit->lock);
-    u32 number = jit->exits[exit].target;
-    struct jit_block *block = &jit->blocks[number];
-    if (number != JIT_NONE && !block->hot && ++block->samples >= SAMPLES_HOT) {
-        block->samples = 0;
-        region_heat(cpu, number);
-    }
+    block_sample(cpu, jit->exits[exit].target);
     lock_release(&jit->lock);
+}
+
+void jit_sample_block(struct cpu *cpu, u32 block)
+{
+    lock_acquire(&cpu->jit->lock);
+    block_sample(cpu, block);
+    lock_release(&cpu->jit->lock);
 }
 
 void jit_heat(struct cpu *cpu, bool all)

@@ -358,6 +358,8 @@ bool jit_line_pays(struct jit *jit, gpa_t gpa);
 /* Translated code was left by EXIT: by its poll, if it is linked. Only between blocks. Takes the
  * lock. */
 void jit_sample(struct cpu *cpu, u32 exit);
+/* The same for an indirect branch to BLOCK, which found that there is attention to pay. */
+void jit_sample_block(struct cpu *cpu, u32 block);
 
 /* expect.c: each emits a branch that is taken unless the 32-bit or 64-bit word at displacement AT
  * of the state is VALUE, or what REG holds, and returns the branch's displacement. Flags are lost

@@ -110,6 +110,12 @@ static u32 block_at_rip(struct cpu *cpu, struct jit_slot *slot)
     return slot->block;
 }
 
+/* Where what was found lately for RIP is kept. */
+static struct jit_slot *slot_of(const struct jit_own *own, u64 rip)
+{
+    return &own->slots[(rip ^ rip >> 12) % JIT_SLOTS];
+}
+
 /* Also without the lock: whoever is about to follow what others do may see it late. */
 static bool block_is_forgotten(const struct jit *jit, u32 number)
 {
@@ -122,7 +128,7 @@ static u32 block_now(struct cpu *cpu)
 {
     struct jit_own *own = cpu->jit_own;
     u64 rip = cpu->rip;
-    struct jit_slot *slot = &own->slots[(rip ^ rip >> 12) % JIT_SLOTS];
+    struct jit_slot *slot = slot_of(own, rip);
     unsigned half = cpu_code_half(cpu, rip);
     u64 stamp = cpu->tlb.fetch_epoch[half] << 8 | jit_mode(cpu);
     /* A block's number stays its own until a region is emptied, which makes all slots stale. */
@@ -256,6 +262,15 @@ static bool run_in_lockstep(struct cpu *cpu)
     }
 }
 
+/* An indirect branch to cpu->rip was not made. */
+static void sample_indirect(struct cpu *cpu)
+{
+    const struct jit_slot *slot = slot_of(cpu->jit_own, cpu->rip);
+    if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 && slot->rip == cpu->rip &&
+        slot->age == cpu->jit_own->slot_age)
+        jit_sample_block(cpu, slot->block);
+}
+
 bool jit_run(struct cpu *cpu)
 {
     u64 left = LEAVE_LOOKUP;
@@ -277,6 +292,8 @@ bool jit_run(struct cpu *cpu)
         /* An exit that is linked was left by its poll. */
         if ((left & 3) == LEAVE_EXIT)
             jit_sample(cpu, (u32)(left >> LEAVE_BITS));
+        else if ((left & 3) == LEAVE_INDIRECT)
+            sample_indirect(cpu);
     }
 }
 
