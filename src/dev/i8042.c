@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "base/bits.h"
 #include "base/errno.h"
+#include "dev/scancodes.h"
 
 enum { QUEUE_BYTES = 16, RAM_BYTES = 32 };
 enum i8042_status {
@@ -35,7 +36,7 @@ enum i8042_mode {
 };
 enum { OUTPUT_NOT_RESET = 0x01, OUTPUT_A20 = 0x02, OUTPUT_INITIAL = 0xcf };
 enum { INPUT_PORT = 0x80 }; /* the keyboard is not locked */
-enum { ANSWER_RESEND = 0xfe };
+enum { ANSWER_RESEND = 0xfe, KEY_UP = 0xf0, KEY_UP_BIT = 0x80 };
 enum { PORT92_RESET = 0x01, PORT92_A20 = 0x02 };
 
 enum i8042_command {
@@ -75,6 +76,7 @@ struct i8042 {
     u8 output;  /* the buffer that port 0x60 reads */
     u8 command; /* that waits for its data byte; 0: none */
     u8 output_port;
+    u8 key_goes_up; /* translation: 0xf0 has come, the key has not */
 };
 
 static void update_lines(struct i8042 *i8042)
@@ -114,6 +116,14 @@ bool i8042_input(struct i8042 *i8042, enum i8042_port port, u8 byte)
 
     if (queue->count == QUEUE_BYTES)
         return false;
+    if (port == I8042_KEYBOARD && (i8042->ram[0] & MODE_TRANSLATE)) {
+        if (byte == KEY_UP) {
+            i8042->key_goes_up = 1;
+            return true;
+        }
+        byte = scancodes_translate(byte) | (i8042->key_goes_up ? KEY_UP_BIT : 0);
+        i8042->key_goes_up = 0;
+    }
     queue->data[(queue->first + queue->count++) % QUEUE_BYTES] = byte;
     refill(i8042);
     return true;
@@ -234,7 +244,11 @@ static u64 data_port_read(void *device, u64 offset, unsigned bytes)
     u8 value = i8042->output;
 
     i8042->status &= (u8) ~(STATUS_OBF | STATUS_AUX | STATUS_TIMEOUT);
+    update_lines(i8042); /* the next byte is another edge */
     refill(i8042);
+    for (unsigned port = 0; port < I8042_PORT_COUNT; port++)
+        if (i8042->attachments[port].ready && i8042->queues[port].count < QUEUE_BYTES)
+            i8042->attachments[port].ready(i8042->attachments[port].ctx);
     return value;
 }
 
@@ -286,6 +300,7 @@ static void i8042_reset(void *device)
     i8042->status = STATUS_UNLOCKED | STATUS_SYS;
     i8042->output = 0;
     i8042->command = 0;
+    i8042->key_goes_up = 0;
     i8042->output_port = OUTPUT_INITIAL;
     update_lines(i8042);
 }
@@ -333,13 +348,10 @@ static const struct device_region i8042_regions[] = {
     {BUS_PORT, 0x92, 1, &port92_ops},
 };
 static const struct field i8042_fields[] = {
-    FIELD(struct i8042, queues),
-    FIELD(struct i8042, ram),
-    FIELD(struct i8042, status),
-    FIELD(struct i8042, output),
-    FIELD(struct i8042, command),
-    FIELD(struct i8042, output_port),
-    FIELD_END,
+    FIELD(struct i8042, queues),      FIELD(struct i8042, ram),
+    FIELD(struct i8042, status),      FIELD(struct i8042, output),
+    FIELD(struct i8042, command),     FIELD(struct i8042, output_port),
+    FIELD(struct i8042, key_goes_up), FIELD_END,
 };
 
 const struct device_ops i8042_device = {

@@ -129,6 +129,8 @@ static void test_attached(void **state)
     out8(&bench.bus, 0x60, 0xf4);
     assert_int_equal(bench.sent, 0xf4);
     assert_int_equal(in8(&bench.bus, 0x60), 0xfa);
+    out8(&bench.bus, 0x64, 0x60); /* no translation */
+    out8(&bench.bus, 0x60, 0x05);
     for (unsigned i = 0; i < 17; i++) /* one in the buffer, 16 behind it */
         assert_true(i8042_input(bench.i8042, I8042_KEYBOARD, (u8)i));
     assert_false(i8042_input(bench.i8042, I8042_KEYBOARD, 17));

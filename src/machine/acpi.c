@@ -145,7 +145,11 @@ enum fadt_flag {
     FADT_RESET_REG_SUP = 1 << 10
 };
 
-enum fadt_boot_arch { FADT_LEGACY_DEVICES = 1 << 0, FADT_VGA_NOT_PRESENT = 1 << 2 };
+enum fadt_boot_arch {
+    FADT_LEGACY_DEVICES = 1 << 0,
+    FADT_8042 = 1 << 1,
+    FADT_VGA_NOT_PRESENT = 1 << 2
+};
 
 /* PM block addresses of ACPI 1.0 (offsets 56 to 91) and the lengths that go with both forms. */
 static void put_fadt_blocks(struct image *image)
@@ -185,7 +189,7 @@ static void put_fadt(struct image *image, const struct acpi_config *config, gpa_
     put(image, 0, 2);    /* duty cycle */
     put(image, 0, 2);    /* RTC alarm registers */
     put(image, 0x32, 1); /* RTC century register */
-    put(image, FADT_LEGACY_DEVICES | (config->has_vga ? 0 : FADT_VGA_NOT_PRESENT), 2);
+    put(image, FADT_LEGACY_DEVICES | (config->has_vga ? FADT_8042 : FADT_VGA_NOT_PRESENT), 2);
     put(image, 0, 1);
     put(image,
         FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_TMR_VAL_EXT |

@@ -41,7 +41,7 @@ struct acpi_links {
 struct acpi_config {
     const struct memmap *map; /* borrowed */
     unsigned cpu_count;       /* APIC ids 0 to count - 1 */
-    bool has_vga;
+    bool has_vga; /* and a keyboard and a mouse */
     u32 hpet_id; /* the HPET's capability register, low half; 0: guests are not told of it */
     u8 ioapic_id;
     u8 pci_gsi_base;      /* INTA of device 0; device and pin are swizzled over four inputs */

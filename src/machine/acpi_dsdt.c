@@ -82,7 +82,8 @@ struct legacy_device {
     const char *name;
     const char *id;
     u16 port;
-    u8 port_count;
+    u8 port_count; /* 0: none of its own */
+    u16 port_2;    /* a second range, of one port; 0: none */
     u8 irq;
 };
 
@@ -95,7 +96,10 @@ static void add_legacy_device(struct aml *aml, const struct legacy_device *legac
     aml_name_integer(aml, "_STA", 0xf);
     aml_name(aml, "_CRS");
     size_t resources = aml_begin_resources(aml);
-    aml_resource_io(aml, legacy->port, legacy->port_count);
+    if (legacy->port_count)
+        aml_resource_io(aml, legacy->port, legacy->port_count);
+    if (legacy->port_2)
+        aml_resource_io(aml, legacy->port_2, 1);
     aml_resource_irq(aml, legacy->irq);
     aml_end_resources(aml, resources);
     aml_end(aml, device);
@@ -152,14 +156,20 @@ static void add_soft_off(struct aml *aml)
 
 void acpi_dsdt_body(const struct acpi_config *config, struct aml *aml)
 {
-    static const struct legacy_device com1 = {"COM1", "PNP0501", 0x3f8, 8, 4};
-    static const struct legacy_device rtc = {"RTC_", "PNP0B00", 0x70, 2, 8};
+    static const struct legacy_device com1 = {"COM1", "PNP0501", 0x3f8, 8, 0, 4};
+    static const struct legacy_device rtc = {"RTC_", "PNP0B00", 0x70, 2, 0, 8};
+    static const struct legacy_device keyboard = {"KBD_", "PNP0303", 0x60, 1, 0x64, 1};
+    static const struct legacy_device mouse = {"MOU_", "PNP0F13", 0, 0, 0, 12};
 
     add_interrupt_model(aml);
     size_t scope = aml_begin_scope(aml, "\\_SB_");
     add_pci_root(aml, config);
     add_legacy_device(aml, &com1);
     add_legacy_device(aml, &rtc);
+    if (config->has_vga) {
+        add_legacy_device(aml, &keyboard);
+        add_legacy_device(aml, &mouse);
+    }
     add_motherboard(aml, config);
     if (config->hpet_id != 0)
         add_hpet(aml);

@@ -16,12 +16,16 @@
 
 struct apic_bus;
 struct fwcfg;
+struct i8042;
 struct ioapic;
 struct pci_bus;
 struct pci_function;
 struct pic;
 struct pm;
+struct ps2_keyboard;
+struct ps2_mouse;
 struct vga;
+struct virtio_dev;
 
 enum { MACHINE_DEVICES_MAX = 24, MACHINE_RAM_BARS_MAX = 4 };
 enum { MACHINE_PCI_GSI = 16 }; /* I/O APIC input of PCI line 0; the others follow */
@@ -68,8 +72,13 @@ struct machine {
     struct pic *pic; /* owned through devices[], as the two below */
     struct ioapic *ioapic;
     struct pm *pm;
-    struct lock *pm_lock;     /* borrowed: of pm's slot */
-    struct pci_bus *pci_bus;  /* owned */
+    struct i8042 *i8042;
+    struct lock *i8042_lock;       /* borrowed: of i8042's slot; keyboard and mouse have it too */
+    struct ps2_keyboard *keyboard; /* NULL without a display, as the four below */
+    struct ps2_mouse *mouse;
+    struct virtio_dev *virtio_keyboard, *virtio_tablet; /* borrowed: the PCI bus owns them */
+    struct lock *pm_lock;                               /* borrowed: of pm's slot */
+    struct pci_bus *pci_bus;                            /* owned */
     u8 intx_levels;           /* PCI lines that are asserted; under the PCI bus's lock */
     u16 intx_isa;             /* ISA interrupts that they assert; under the same */
     struct fwcfg *fwcfg;      /* owned through devices[]; NULL without firmware, as the next */
@@ -107,8 +116,11 @@ u64 machine_hypercall(struct machine *machine, const struct vcpu *vcpu);
 /* ram_bars.c: before PCI devices are made, and where the PCI bus tells of moves. */
 void machine_ram_bars_init(struct machine *machine);
 void machine_ram_moved(void *ctx);
-/* screen.c: the display's devices; and the screen as firmware would leave it, told to a kernel that
- * is started without any. */
+/* pc.c */
+MUST_CHECK int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, unsigned slot,
+                                  struct err *err);
+/* screen.c: the display's devices, from SLOT on; and the screen as firmware would leave it, told to
+ * a kernel that is started without any. */
 MUST_CHECK int machine_add_screen(struct machine *machine, unsigned slot, struct err *err);
 void machine_screen_start(struct machine *machine, struct boot_request *request);
 /* Puts STATE into the vCPU and notes what it will do next. */

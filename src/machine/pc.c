@@ -21,6 +21,7 @@
  *   3 to 10   virtio-net adapters
  *   11 to 26  virtio-blk disks
  *   27        VGA
+ *   28, 29    virtio keyboard and tablet
  *   31        LPC bridge, with firmware (pc_firmware.c)
  */
 #include "base/alloc.h"
@@ -224,8 +225,9 @@ static int add_power(struct machine *machine, struct err *err)
     int r = machine_slot_fill(machine, &pm_device, machine->pm, 0, err);
     if (r < 0)
         return r;
-    machine_slot_next(machine);
-    return machine_slot_fill(machine, &i8042_device, i8042_new(&keyboard, &mouse, &power), 0, err);
+    machine->i8042_lock = machine_slot_next(machine)->lock;
+    machine->i8042 = i8042_new(&keyboard, &mouse, &power);
+    return machine_slot_fill(machine, &i8042_device, machine->i8042, 0, err);
 }
 
 static int add_serial(struct machine *machine, struct err *err)
@@ -283,8 +285,8 @@ static int add_pci(struct machine *machine, struct err *err)
 /* ---- PCI devices -------------------------------------------------------------------------------
  */
 
-static int add_pci_device(struct machine *machine, struct virtio_dev *vdev, unsigned slot,
-                          struct err *err)
+int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, unsigned slot,
+                       struct err *err)
 {
     struct pci_function *function = virtio_pci_new(vdev, &machine->mem, &machine->clock);
 
@@ -312,23 +314,23 @@ static int add_ports(struct machine *machine, struct err *err)
     for (unsigned i = 0; i < config->port_count; i++)
         ports[1 + i] = (struct virtio_console_port){.name = config->ports[i].name,
                                                     .chr = config->ports[i].chr};
-    return add_pci_device(machine, virtio_console_new(ports, 1 + config->port_count), SLOT_CONSOLE,
-                          err);
+    return machine_add_virtio(machine, virtio_console_new(ports, 1 + config->port_count),
+                              SLOT_CONSOLE, err);
 }
 
 static int add_virtio(struct machine *machine, struct err *err)
 {
     const struct machine_config *config = &machine->config;
 
-    int r = add_pci_device(machine, virtio_rng_new(config->entropy), SLOT_RNG, err);
+    int r = machine_add_virtio(machine, virtio_rng_new(config->entropy), SLOT_RNG, err);
     if (r == 0 && config->port_count > 0)
         r = add_ports(machine, err);
     for (unsigned i = 0; r == 0 && i < config->net_count; i++)
-        r = add_pci_device(machine, virtio_net_new(config->nets[i]), MACHINE_SLOT_FIRST_NET + i,
-                           err);
+        r = machine_add_virtio(machine, virtio_net_new(config->nets[i]), MACHINE_SLOT_FIRST_NET + i,
+                               err);
     for (unsigned i = 0; r == 0 && i < config->disk_count; i++)
-        r = add_pci_device(machine, virtio_blk_new(config->disks[i], queue_count(machine)),
-                           MACHINE_SLOT_FIRST_DISK + i, err);
+        r = machine_add_virtio(machine, virtio_blk_new(config->disks[i], queue_count(machine)),
+                               MACHINE_SLOT_FIRST_DISK + i, err);
     return r;
 }
 

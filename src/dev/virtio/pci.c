@@ -411,6 +411,8 @@ static u32 class_code(enum virtio_device_id id)
         return 0x010000; /* SCSI storage, as other virtio machines say */
     case VIRTIO_ID_CONSOLE:
         return 0x078000; /* communication controller, other */
+    case VIRTIO_ID_INPUT:
+        return 0x098000; /* input device, other */
     default:
         return 0x00ff00; /* unclassified */
     }

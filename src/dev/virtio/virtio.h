@@ -32,13 +32,14 @@
 struct mem;
 struct virtio_dev;
 
-enum { VIRTIO_QUEUES_MAX = 40, VIRTIO_CONFIG_MAX_BYTES = 64 };
+enum { VIRTIO_QUEUES_MAX = 40, VIRTIO_CONFIG_MAX_BYTES = 136 };
 
 enum virtio_device_id {
     VIRTIO_ID_NET = 1,
     VIRTIO_ID_BLK = 2,
     VIRTIO_ID_CONSOLE = 3,
-    VIRTIO_ID_RNG = 4
+    VIRTIO_ID_RNG = 4,
+    VIRTIO_ID_INPUT = 18
 };
 
 enum virtio_status {
