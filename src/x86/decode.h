@@ -331,7 +331,14 @@ enum decode_result decode(const u8 *bytes, unsigned available, unsigned code_byt
                           struct insn *ret_insn);
 
 /* Width in bytes of operand I; 0 where there is none or where it is not known here (XSAVE). */
-unsigned insn_operand_bytes(const struct insn *insn, unsigned i);
+unsigned insn_operand_bytes_other(const struct insn *insn, unsigned i); /* any size */
+static inline unsigned insn_operand_bytes(const struct insn *insn, unsigned i)
+{
+    unsigned size = insn->desc->operand[i].size;
+    if (size == SIZE_V)
+        return insn->operand_bytes;
+    return size <= SIZE_Q ? 1u << size >> 1 : insn_operand_bytes_other(insn, i);
+}
 
 /* All GPRs that INSN reads and writes, as masks: explicit operands, address registers, implicit
  * ones. A register that is written only in part (8 and 16 bits) or only sometimes is in both. */

@@ -7,7 +7,7 @@
  */
 #include "x86/decode.h"
 
-unsigned insn_operand_bytes(const struct insn *insn, unsigned i)
+unsigned insn_operand_bytes_other(const struct insn *insn, unsigned i)
 {
     unsigned operand_bytes = insn->operand_bytes, vector_bytes = insn_vector_bytes(insn);
 

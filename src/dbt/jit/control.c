@@ -362,9 +362,10 @@ void draft_cold_code(struct draft *draft)
 
 void draft_resume_here(struct draft *draft)
 {
-    for (unsigned i = draft->cold_count; i-- > 0;) {
+    for (unsigned i = draft->cold_count; i-- > draft->resumed;) {
         struct cold *cold = &draft->colds[i];
         if ((cold->kind == COLD_SLOW || cold->kind == COLD_ACCESS) && cold->resume == NULL)
             cold->resume = draft->out.at;
     }
+    draft->resumed = draft->cold_count;
 }

@@ -21,12 +21,21 @@ enum insn_how {
 struct draft_insn {
     struct insn insn;
     u16 offset; /* from the block's first byte */
-    u8 bytes[INSN_MAX_BYTES];
+    u8 bytes[INSN_MAX_BYTES + 1];
     u8 how;          /* enum insn_how */
     bool flags_away; /* the guest's flags are not in the host's while it is done (away.c) */
     u8 *code;        /* where its hot code begins */
     u32 live_before; /* arithmetic flags that it or what follows reads */
+    u32 killed;      /* those that it gives new values, or values that nobody may rely on */
 };
+
+/* What was decoded lately, by the first eight bytes: of instructions that are no longer. */
+struct draft_known {
+    u64 bytes;
+    struct insn insn; /* its length is 0 where there is none */
+    u32 killed;
+};
+enum { DRAFT_KNOWN = 1024 };
 
 enum cold_kind {
     COLD_SLOW,   /* the instruction is interpreted */
@@ -99,6 +108,7 @@ struct draft {
     unsigned privilege;
     unsigned code_bytes; /* 4 or 8: of addresses and stack words as well */
     struct draft_insn insns[JIT_BLOCK_INSNS];
+    struct draft_known known[DRAFT_KNOWN], known_not; /* the latter: for all others */
     unsigned insn_count;
     u64 physical_page;
     u32 code_page; /* its number */
@@ -109,7 +119,8 @@ struct draft {
     bool ended;      /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;
-    u8 *away_entry; /* where the block may be entered with flags put away; or NULL */
+    unsigned resumed; /* so many of them know already where they resume */
+    u8 *away_entry;   /* where the block may be entered with flags put away; or NULL */
     u8 *cold_start;
     bool failed; /* a limit was met: the block cannot be used */
 };

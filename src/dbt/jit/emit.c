@@ -3,7 +3,7 @@
  */
 #include "dbt/jit/emit.h"
 
-enum { REX = 0x40, REX_BIT_W = 8, REX_BIT_R = 4, REX_BIT_X = 2, REX_BIT_B = 1 };
+enum { REX = 0x40, REX_BIT_W = 8, REX_BIT_B = 1 };
 
 void emit_bytes(struct emitter *out, const u8 *bytes, unsigned count)
 {
@@ -16,26 +16,12 @@ void emit_bytes(struct emitter *out, const u8 *bytes, unsigned count)
     out->at += count;
 }
 
-void emit_u8(struct emitter *out, unsigned value)
+/* With less than 8 bytes of room. */
+void emit_word_last(struct emitter *out, u64 bytes, unsigned count)
 {
-    if (out->at == out->end)
-        out->full = true;
-    else
-        *out->at++ = (u8)value;
-}
-
-void emit_u32(struct emitter *out, u32 value)
-{
-    u8 bytes[4];
-    store_le32(bytes, value);
-    emit_bytes(out, bytes, sizeof(bytes));
-}
-
-void emit_u64(struct emitter *out, u64 value)
-{
-    u8 bytes[8];
-    store_le64(bytes, value);
-    emit_bytes(out, bytes, sizeof(bytes));
+    u8 word[8];
+    store_le64(word, bytes);
+    emit_bytes(out, word, count);
 }
 
 static bool fits8(s32 value)
@@ -43,83 +29,81 @@ static bool fits8(s32 value)
     return value >= -128 && value <= 127;
 }
 
+/* Bytes that are put together before they are written. */
+struct word {
+    u64 bytes;
+    unsigned count;
+};
+
+/* At most 6 bytes. */
+static inline struct word modrm_mem(unsigned reg, const struct host_mem *mem)
+{
+    unsigned base = mem->base & 7, count = 1;
+    s32 disp = mem->disp;
+    unsigned mod = disp == (s8)disp ? 1 : 2;
+    u64 bytes = (reg & 7) << 3;
+    if (disp == 0 && base != 5)
+        mod = 0;
+    if (mem->index != EMIT_NO_INDEX) {
+        bytes |= 4 | (u64)((unsigned)mem->scale << 6 | (mem->index & 7u) << 3 | base) << 8;
+        count = 2;
+    } else if (base == 4) {
+        bytes |= 4 | 0x24 << 8;
+        count = 2;
+    } else {
+        bytes |= base;
+    }
+    bytes |= mod << 6 | (u64)(u32)disp << 8 * count;
+    return (struct word){bytes, count + (mod == 2 ? 4 : mod)};
+}
+
 void emit_modrm_mem(struct emitter *out, unsigned reg, const struct host_mem *mem)
 {
-    unsigned base = mem->base & 7;
-    bool has_index = mem->index != EMIT_NO_INDEX;
-    unsigned mod = mem->disp == 0 && base != 5 ? 0 : fits8(mem->disp) ? 1 : 2;
-    bool sib = has_index || base == 4;
-    emit_u8(out, mod << 6 | (reg & 7) << 3 | (sib ? 4 : base));
-    if (sib)
-        emit_u8(out, (unsigned)mem->scale << 6 | (has_index ? mem->index & 7u : 4u) << 3 | base);
-    if (mod == 1)
-        emit_u8(out, (u8)mem->disp);
-    else if (mod == 2)
-        emit_u32(out, (u32)mem->disp);
+    struct word word = modrm_mem(reg, mem);
+    emit_word(out, word.bytes, word.count);
+}
+
+static inline unsigned rex_bits(unsigned reg, const struct host_mem *mem)
+{
+    unsigned rex = (reg >> 3 & 1) << 2 | (mem->base >> 3 & 1);
+    return mem->index != EMIT_NO_INDEX ? rex | (mem->index >> 3 & 1) << 1 : rex;
 }
 
 unsigned emit_rex_bits(unsigned reg, const struct host_mem *mem)
 {
-    unsigned rex = 0;
-    if (reg & 8)
-        rex |= REX_BIT_R;
-    if (mem->base & 8)
-        rex |= REX_BIT_B;
-    if (mem->index != EMIT_NO_INDEX && (mem->index & 8))
-        rex |= REX_BIT_X;
-    return rex;
+    return rex_bits(reg, mem);
 }
 
-static void emit_opcode(struct emitter *out, unsigned opcode)
+/* REX, where it is not 0, and OPCODE. */
+static inline struct word opcode_word(unsigned rex, unsigned opcode)
 {
+    struct word word = {opcode, 1};
     if (opcode > 0xff)
-        emit_u8(out, opcode >> 8);
-    emit_u8(out, opcode & 0xff);
+        word = (struct word){opcode >> 8 | (opcode & 0xff) << 8, 2};
+    if (rex)
+        word = (struct word){word.bytes << 8 | REX | rex, word.count + 1};
+    return word;
 }
 
 void emit_op_mem(struct emitter *out, unsigned opcode, bool wide, unsigned reg,
                  const struct host_mem *mem)
 {
-    unsigned rex = emit_rex_bits(reg, mem) | (wide ? REX_BIT_W : 0);
-    if (rex)
-        emit_u8(out, REX | rex);
-    emit_opcode(out, opcode);
-    emit_modrm_mem(out, reg, mem);
+    struct word head = opcode_word(rex_bits(reg, mem) | (wide ? REX_BIT_W : 0), opcode);
+    struct word tail = modrm_mem(reg, mem);
+    if (likely(head.count + tail.count <= 8)) {
+        emit_word(out, head.bytes | tail.bytes << 8 * head.count, head.count + tail.count);
+        return;
+    }
+    emit_word(out, head.bytes, head.count);
+    emit_word(out, tail.bytes, tail.count);
 }
 
 void emit_op_reg(struct emitter *out, unsigned opcode, bool wide, unsigned reg, unsigned rm)
 {
-    unsigned rex = wide ? REX_BIT_W : 0;
-    rex |= (reg & 8) ? REX_BIT_R : 0;
-    rex |= (rm & 8) ? REX_BIT_B : 0;
-    if (rex)
-        emit_u8(out, REX | rex);
-    emit_opcode(out, opcode);
-    emit_u8(out, 0xc0 | (reg & 7) << 3 | (rm & 7));
-}
-
-void emit_load(struct emitter *out, unsigned reg, unsigned base, s32 disp)
-{
-    struct host_mem mem = host_mem_base(base, disp);
-    emit_op_mem(out, 0x8b, true, reg, &mem);
-}
-
-void emit_store(struct emitter *out, unsigned reg, unsigned base, s32 disp)
-{
-    struct host_mem mem = host_mem_base(base, disp);
-    emit_op_mem(out, 0x89, true, reg, &mem);
-}
-
-void emit_load32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
-{
-    struct host_mem mem = host_mem_base(base, disp);
-    emit_op_mem(out, 0x8b, false, reg, &mem);
-}
-
-void emit_store32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
-{
-    struct host_mem mem = host_mem_base(base, disp);
-    emit_op_mem(out, 0x89, false, reg, &mem);
+    unsigned rex = (wide ? REX_BIT_W : 0) | (reg >> 3 & 1) << 2 | (rm >> 3 & 1);
+    struct word word = opcode_word(rex, opcode);
+    u64 modrm = 0xc0 | (reg & 7) << 3 | (rm & 7);
+    emit_word(out, word.bytes | modrm << 8 * word.count, word.count + 1);
 }
 
 void emit_store8_imm(struct emitter *out, unsigned base, s32 disp, u8 value)
@@ -263,11 +247,9 @@ void emit_not(struct emitter *out, unsigned reg)
 static void emit_vex(struct emitter *out, unsigned map, unsigned pp, unsigned opcode, unsigned reg,
                      unsigned vvvv, unsigned rm)
 {
-    emit_u8(out, 0xc4);
-    emit_u8(out, ((reg & 8) ? 0 : 0x80) | 0x40 | ((rm & 8) ? 0 : 0x20) | map);
-    emit_u8(out, 0x80 | (~vvvv & 15) << 3 | pp);
-    emit_u8(out, opcode);
-    emit_u8(out, 0xc0 | (reg & 7) << 3 | (rm & 7));
+    u64 rxb = ((reg & 8) ? 0 : 0x80) | 0x40 | ((rm & 8) ? 0 : 0x20) | map;
+    u64 wvp = 0x80 | (~vvvv & 15) << 3 | pp, modrm = 0xc0 | (reg & 7) << 3 | (rm & 7);
+    emit_word(out, 0xc4 | rxb << 8 | wvp << 16 | (u64)opcode << 24 | modrm << 32, 5);
 }
 
 void emit_shrx(struct emitter *out, unsigned reg, unsigned value, unsigned count)
@@ -351,10 +333,11 @@ void emit_call_reg(struct emitter *out, unsigned reg)
     emit_op_reg(out, 0xff, false, 2, reg);
 }
 
-static u8 *emit_rel32(struct emitter *out, const u8 *target)
+/* OPCODE, of COUNT bytes, and a displacement to TARGET. */
+static u8 *emit_branch(struct emitter *out, unsigned opcode, unsigned count, const u8 *target)
 {
-    u8 *displacement = out->at;
-    emit_u32(out, 0);
+    u8 *displacement = out->at + count;
+    emit_word(out, opcode, count + 4);
     if (out->full)
         return NULL;
     if (target)
@@ -364,34 +347,28 @@ static u8 *emit_rel32(struct emitter *out, const u8 *target)
 
 u8 *emit_jmp(struct emitter *out, const u8 *target)
 {
-    emit_u8(out, 0xe9);
-    return emit_rel32(out, target);
+    return emit_branch(out, 0xe9, 1, target);
 }
 
 u8 *emit_call(struct emitter *out, const u8 *target)
 {
-    emit_u8(out, 0xe8);
-    return emit_rel32(out, target);
+    return emit_branch(out, 0xe8, 1, target);
 }
 
 u8 *emit_jcc(struct emitter *out, unsigned condition, const u8 *target)
 {
-    emit_u8(out, 0x0f);
-    emit_u8(out, 0x80 | condition);
-    return emit_rel32(out, target);
+    return emit_branch(out, 0x0f | (0x80 | condition) << 8, 2, target);
 }
 
 u8 *emit_jrcxz(struct emitter *out)
 {
-    emit_u8(out, 0xe3);
-    emit_u8(out, 0);
+    emit_word(out, 0xe3, 2);
     return out->at - 1;
 }
 
 u8 *emit_jcc8(struct emitter *out, unsigned condition)
 {
-    emit_u8(out, 0x70 | condition);
-    emit_u8(out, 0);
+    emit_word(out, 0x70 | condition, 2);
     return out->at - 1;
 }
 
@@ -404,15 +381,15 @@ void emit_patch(u8 *displacement, const u8 *target)
 
 void emit_nop5(struct emitter *out)
 {
-    emit_bytes(out, (const u8 *)"\x0f\x1f\x44\x00\x00", 5);
+    emit_word(out, 0x441f0f, 5);
 }
 
 void emit_pad_displacement(struct emitter *out, unsigned opcode_bytes)
 {
-    static const char *const nops[] = {"", "\x90", "\x66\x90", "\x0f\x1f\x00"};
+    static const u32 nops[] = {0, 0x90, 0x9066, 0x001f0f};
     unsigned at = (unsigned)((uintptr_t)out->at + opcode_bytes) % 8;
     if (at > 4)
-        emit_bytes(out, (const u8 *)nops[8 - at], 8 - at);
+        emit_word(out, nops[8 - at], 8 - at);
 }
 
 void emit_patch8(struct emitter *out, u8 *displacement, const u8 *target)

@@ -34,9 +34,30 @@ static inline struct host_mem host_mem_base(unsigned base, s32 disp)
     return (struct host_mem){(u8)base, EMIT_NO_INDEX, 0, disp};
 }
 
-void emit_u8(struct emitter *out, unsigned value);
-void emit_u32(struct emitter *out, u32 value);
-void emit_u64(struct emitter *out, u64 value);
+/* The low COUNT bytes of BYTES, at most 8. Up to 8 bytes of the room from out->at on are written,
+ * so nothing may lie there that is to stay. */
+void emit_word_last(struct emitter *out, u64 bytes, unsigned count);
+static inline void emit_word(struct emitter *out, u64 bytes, unsigned count)
+{
+    if (unlikely(out->end - out->at < 8)) {
+        emit_word_last(out, bytes, count);
+        return;
+    }
+    store_le64(out->at, bytes);
+    out->at += count;
+}
+static inline void emit_u8(struct emitter *out, unsigned value)
+{
+    emit_word(out, value, 1);
+}
+static inline void emit_u32(struct emitter *out, u32 value)
+{
+    emit_word(out, value, 4);
+}
+static inline void emit_u64(struct emitter *out, u64 value)
+{
+    emit_word(out, value, 8);
+}
 void emit_bytes(struct emitter *out, const u8 *bytes, unsigned count);
 
 /* ModRM, SIB and displacement for REG and MEM; the REX bits they need (R, X, B). */
@@ -49,10 +70,34 @@ void emit_op_mem(struct emitter *out, unsigned opcode, bool wide, unsigned reg,
 /* OPCODE with ModRM.reg = REG and ModRM.rm = RM. */
 void emit_op_reg(struct emitter *out, unsigned opcode, bool wide, unsigned reg, unsigned rm);
 
+/* OPCODE, of one byte, with REG and [BASE + DISP]: the form that most host instructions have. */
+static inline void emit_op_base(struct emitter *out, unsigned opcode, bool wide, unsigned reg,
+                                unsigned base, s32 disp)
+{
+    unsigned rex = 0x40u | (unsigned)wide << 3 | (reg >> 3 & 1) << 2 | base >> 3;
+    struct host_mem mem = host_mem_base(base, disp);
+    u64 word = rex | opcode << 8 | ((reg & 7) << 3 | (base & 7)) << 16 | (u64)(u32)disp << 24;
+    if (rex == 0x40 || (base & 7) == 4 || disp == 0)
+        emit_op_mem(out, opcode, wide, reg, &mem);
+    else if (disp == (s8)disp)
+        emit_word(out, word | 0x40 << 16, 4);
+    else
+        emit_word(out, word | 0x80 << 16, 7);
+}
+
 /* MOV, 64 bits unless said otherwise. */
-void emit_load(struct emitter *out, unsigned reg, unsigned base, s32 disp);
-void emit_store(struct emitter *out, unsigned reg, unsigned base, s32 disp);
-void emit_load32(struct emitter *out, unsigned reg, unsigned base, s32 disp);
+static inline void emit_load(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    emit_op_base(out, 0x8b, true, reg, base, disp);
+}
+static inline void emit_store(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    emit_op_base(out, 0x89, true, reg, base, disp);
+}
+static inline void emit_load32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    emit_op_base(out, 0x8b, false, reg, base, disp);
+}
 void emit_mov(struct emitter *out, unsigned to, unsigned from);
 void emit_mov32(struct emitter *out, unsigned to, unsigned from);
 /* The shortest MOV of a 64-bit constant; leaves flags alone. */
@@ -62,7 +107,10 @@ void emit_mov_imm(struct emitter *out, unsigned reg, u64 value);
 void emit_store8_imm(struct emitter *out, unsigned base, s32 disp, u8 value);
 void emit_store32_imm(struct emitter *out, unsigned base, s32 disp, u32 value);
 void emit_store_imm(struct emitter *out, unsigned base, s32 disp, s32 value);
-void emit_store32(struct emitter *out, unsigned reg, unsigned base, s32 disp);
+static inline void emit_store32(struct emitter *out, unsigned reg, unsigned base, s32 disp)
+{
+    emit_op_base(out, 0x89, false, reg, base, disp);
+}
 
 void emit_lea(struct emitter *out, bool wide, unsigned reg, const struct host_mem *mem);
 /* ALU operation on a register with memory, or with a sign-extended constant. */

@@ -19,6 +19,7 @@ struct encoding {
 /* Appends INSN, whose guest encoding is BYTES, as ENCODING says: prefixes in canonical order,
  * without segment and address-size overrides. False, with nothing written, where no encoding
  * exists: AH to BH together with a register that needs REX. */
+bool encode_possible(const struct insn *insn, const struct encoding *encoding);
 bool encode_insn(struct emitter *out, const u8 *bytes, const struct insn *insn,
                  const struct encoding *encoding);
 

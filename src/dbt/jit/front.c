@@ -103,28 +103,63 @@ static void depend(struct draft *draft, unsigned at, unsigned bytes)
         draft->high = at + bytes;
 }
 
+/* Copies up to 16 bytes from offset AT of the page; the rest of the copy is lost. */
+static void bytes_copy(const struct draft *draft, unsigned at, u8 to[INSN_MAX_BYTES + 1])
+{
+    const u8 *from = draft->page + at;
+    if (likely(at + 16 <= PAGE_BYTES)) {
+        store_le64(to, load_le64(from));
+        store_le64(to + 8, load_le64(from + 8));
+        return;
+    }
+    for (unsigned i = 0; at + i < PAGE_BYTES; i++)
+        to[i] = from[i];
+}
+
+/* The instruction at BYTES, a copy that the guest does not change; NULL where there is none. */
+static const struct draft_known *decode_known(struct draft *draft, const u8 *bytes, unsigned room)
+{
+    u64 key = room >= 8 ? load_le64(bytes) : 0;
+    struct draft_known *known = &draft->known[(key * 0x9e3779b97f4a7c15ull) >> 54];
+    if (likely(room >= 8 && known->bytes == key && known->insn.length != 0 &&
+               known->insn.code_bytes == draft->code_bytes))
+        return known;
+    if (decode(bytes, room, draft->code_bytes, &draft->known_not.insn) != DECODE_OK)
+        return NULL;
+    draft->known_not.killed = killed_flags(&draft->known_not.insn);
+    if (room < 8 || draft->known_not.insn.length > 8)
+        return &draft->known_not;
+    *known = draft->known_not;
+    known->bytes = key;
+    return known;
+}
+
 /* The flags live at offset AT of the page, looking LEFT instructions ahead. */
 static u32 look(struct draft *draft, s64 at, unsigned left)
 {
     u32 unknown = FLAGS, read = 0;
     while (left-- > 0 && unknown != 0) {
-        struct insn insn;
+        u8 bytes[INSN_MAX_BYTES + 1];
         if (at < 0 || at >= PAGE_BYTES)
             break;
-        if (decode(draft->page + at, (unsigned)(PAGE_BYTES - at), draft->code_bytes, &insn) !=
-            DECODE_OK)
+        unsigned room = (unsigned)min_u64(PAGE_BYTES - (u64)at, INSN_MAX_BYTES);
+        bytes_copy(draft, (unsigned)at, bytes);
+        const struct draft_known *known = decode_known(draft, bytes, room);
+        if (known == NULL)
             break;
-        depend(draft, (unsigned)at, insn.length);
-        if ((insn.desc->attr & (ATTR_BRANCH | ATTR_ENDS_BLOCK)) && insn.op != OP_JMP &&
-            insn.op != OP_JCC)
+        const struct insn *insn = &known->insn;
+        s64 imm = (s64)insn->imm;
+        depend(draft, (unsigned)at, insn->length);
+        if ((insn->desc->attr & (ATTR_BRANCH | ATTR_ENDS_BLOCK)) && insn->op != OP_JMP &&
+            insn->op != OP_JCC)
             break;
-        read |= insn.desc->flags_read & unknown;
-        unknown &= ~killed_flags(&insn);
-        at += insn.length;
-        if (insn.op == OP_JMP)
-            at += (s64)insn.imm;
-        else if (insn.op == OP_JCC) /* both ways count; the taken one gets a shorter look */
-            read |= left > 4 ? look(draft, at + (s64)insn.imm, left / 2) & unknown : unknown;
+        read |= insn->desc->flags_read & unknown;
+        unknown &= ~known->killed;
+        at += insn->length;
+        if (insn->op == OP_JMP)
+            at += imm;
+        else if (insn->op == OP_JCC) /* both ways count; the taken one gets a shorter look */
+            read |= left > 4 ? look(draft, at + imm, left / 2) & unknown : unknown;
     }
     return (read | unknown) & FLAGS;
 }
@@ -150,7 +185,7 @@ static void find_live_flags(struct draft *draft)
             live |= draft_live_flags_at(draft, next_rip + insn->imm);
         else if ((insn->desc->attr & ATTR_BRANCH) || insn->op == OP_CALL_IND)
             live = FLAGS;
-        live = ((live & ~killed_flags(insn)) | insn->desc->flags_read) & FLAGS;
+        live = ((live & ~one->killed) | insn->desc->flags_read) & FLAGS;
         if (unlikely(draft->jit->exact_flags))
             live = FLAGS;
         one->live_before = live;
@@ -178,13 +213,15 @@ void draft_decode(struct draft *draft)
     while (draft->insn_count < JIT_BLOCK_INSNS && at < PAGE_BYTES && !block_begins(draft, at)) {
         struct draft_insn *one = &draft->insns[draft->insn_count];
         unsigned room = (unsigned)min_u64(PAGE_BYTES - at, INSN_MAX_BYTES);
-        for (unsigned i = 0; i < room; i++)
-            one->bytes[i] = draft->page[at + i];
+        bytes_copy(draft, at, one->bytes);
         if (draft->tail && draft->insn_count == 0)
             for (; room < INSN_MAX_BYTES; room++)
                 one->bytes[room] = draft->tail[at + room - PAGE_BYTES];
-        if (decode(one->bytes, room, draft->code_bytes, &one->insn) != DECODE_OK)
+        const struct draft_known *known = decode_known(draft, one->bytes, room);
+        if (known == NULL)
             break;
+        one->insn = known->insn;
+        one->killed = known->killed;
         one->offset = (u16)(at - draft->start);
         one->how = choose(draft, &one->insn);
         depend(draft, at, (unsigned)min_u64(one->insn.length, PAGE_BYTES - at));
@@ -204,8 +241,16 @@ bool draft_unchanged(const struct draft *draft)
 {
     for (unsigned i = 0; i < draft->insn_count; i++) {
         const struct draft_insn *one = &draft->insns[i];
-        unsigned at = draft->start + one->offset;
-        for (unsigned k = 0; k < one->insn.length; k++, at++)
+        unsigned at = draft->start + one->offset, length = one->insn.length;
+        if (likely(at + 16 <= PAGE_BYTES)) {
+            u64 low = load_le64(draft->page + at) ^ load_le64(one->bytes);
+            u64 high = load_le64(draft->page + at + 8) ^ load_le64(one->bytes + 8);
+            if (length <= 8 ? low << (64 - 8 * length) != 0
+                            : low != 0 || high << (128 - 8 * length) != 0)
+                return false;
+            continue;
+        }
+        for (unsigned k = 0; k < length; k++, at++)
             if ((at < PAGE_BYTES ? draft->page[at] : draft->tail[at - PAGE_BYTES]) != one->bytes[k])
                 return false;
     }

@@ -331,8 +331,7 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
         draft_access(draft, one, &access, &encoding.mem);
         if (count > 0)
             draft_fold(draft, &encoding.mem);
-        struct emitter trial = *out;
-        if (!encode_insn(&trial, one->bytes, insn, &encoding)) {
+        if (!encode_possible(insn, &encoding)) {
             out->at = start; /* AH to BH with memory at r8: give the access up again */
             draft->cold_count = colds;
             return false;

@@ -101,7 +101,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->physical_page = page->physical_page;
     draft->code_page = source->page;
     draft->hot = jit->make_hot || jit->all_hot;
-    draft->insn_count = draft->cold_count = draft->line_count = 0;
+    draft->insn_count = draft->cold_count = draft->resumed = draft->line_count = 0;
     draft->out = (struct emitter){0};
     draft->ended = draft->failed = draft->flags_away = false;
     draft->away_entry = NULL;
