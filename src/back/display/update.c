@@ -13,8 +13,9 @@
 #include "back/display/vnc_priv.h"
 #include "base/bits.h"
 
-/* Of one update; what is left over goes into the next. */
-enum { UPDATE_SOFT_BYTES = 4 << 20, RECTS_MAX = 1000 };
+/* Of one update; what is left over goes into the next. The largest surface in raw pixels fits: who
+ * asks for the whole screen gets it in one piece. */
+enum { UPDATE_SOFT_BYTES = 17 << 20, RECTS_MAX = 1000 };
 enum { CURSOR_SIDE = 3, SERVER_UPDATE = 0 };
 
 bool update_is_wanted(const struct viewer *viewer)

@@ -99,8 +99,9 @@ static void ready(void *ctx, u32 events)
         viewer->is_closing = true;
     if (!viewer->is_closing && viewer->out.bytes > 0)
         viewer_flush(viewer);
-    if (!viewer->is_closing && viewer->out.bytes == 0)
-        update_send(viewer);
+    /* What waited for this update to leave is looked at anew: it may have changed since. */
+    if ((events & LOOP_OUT) && viewer->out.bytes == 0 && update_is_wanted(viewer))
+        vnc_tick_soon(viewer->vnc);
     if (viewer->is_closing)
         viewer_close(viewer);
 }

@@ -62,7 +62,7 @@ void vnc_tick_soon(struct vnc *vnc)
     loop_alarm_set(vnc->loop, next_ns > now_ns ? next_ns : now_ns);
 }
 
-static void tick(void *ctx)
+void vnc_tick(void *ctx)
 {
     struct vnc *vnc = ctx;
     bool is_wanted = false;
@@ -199,6 +199,6 @@ struct display *vnc_new(const struct vnc_options *options, struct err *err)
         vnc_free(&vnc->display);
         return NULL;
     }
-    loop_alarm_bind(vnc->loop, tick, vnc);
+    loop_alarm_bind(vnc->loop, vnc_tick, vnc);
     return &vnc->display;
 }

@@ -105,6 +105,8 @@ struct vnc {
 
 /* vnc.c: brings the picture up to date soon, because a viewer waits for it. */
 void vnc_tick_soon(struct vnc *vnc);
+/* Does it now; CTX is the server. */
+void vnc_tick(void *ctx);
 
 /* viewer.c */
 void viewer_open(struct viewer *viewer, struct vnc *vnc, int fd, bool needs_password);
