@@ -36,6 +36,11 @@ struct mem *machine_mem(struct machine *machine)
     return &machine->mem;
 }
 
+unsigned machine_physical_bits(const struct machine *machine)
+{
+    return machine->map.physical_bits;
+}
+
 struct vm_clock *machine_clock(struct machine *machine)
 {
     return &machine->clock;

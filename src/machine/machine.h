@@ -103,6 +103,8 @@ struct machine *machine_build(const struct machine_config *config, struct err *e
 void machine_free(struct machine *machine);
 
 struct mem *machine_mem(struct machine *machine);
+/* How many bits of physical address the vCPUs should show at most; 0: no matter. */
+unsigned machine_physical_bits(const struct machine *machine);
 struct vm_clock *machine_clock(struct machine *machine);
 /* VM time runs from here on, or stands still. */
 void machine_clock_start(struct machine *machine);

@@ -40,7 +40,11 @@ int memmap_init(struct memmap *ret_map, u64 ram_bytes, bool has_firmware, struct
 
     map.low_bytes = min_u64(ram_bytes, has_firmware ? MEMMAP_LOW_END_FIRMWARE : MEMMAP_LOW_END);
     map.high_bytes = ram_bytes - map.low_bytes;
+    map.physical_bits = has_firmware ? MEMMAP_FIRMWARE_BITS_MIN : 0;
     map.pci64_base = align_up(MEMMAP_HIGH_BASE + map.high_bytes, MEMMAP_PCI64_BYTES);
+
+    while (has_firmware && BIT(map.physical_bits) < map.pci64_base + 2 * MEMMAP_PCI64_BYTES)
+        map.physical_bits++;
 
     ram_add(&map, 0, 0, MEMMAP_VGA_BASE, 0);
     ram_add(&map, 1, MEMMAP_SHADOW_BASE, map.low_bytes - MEMMAP_SHADOW_BASE, MEMMAP_SHADOW_BASE);

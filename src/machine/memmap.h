@@ -64,10 +64,15 @@ struct memmap {
     u64 low_bytes;  /* RAM below 4 GiB counted from 0, the VGA hole included */
     u64 high_bytes; /* RAM from 4 GiB */
     gpa_t pci64_base;
+    unsigned physical_bits; /* of addresses, that the processor should show; 0: no matter */
     struct memmap_range ram[MEMMAP_RAM_COUNT]; /* memory slots; an unused one has bytes 0 */
     struct memmap_range e820[MEMMAP_E820_MAX]; /* what the guest is told; sorted, disjoint */
     unsigned e820_count;
 };
+
+/* Firmware maps all of the address space that the processor shows before it does anything else, by
+ * pages of 2 MiB. Where there is firmware, the processor shows no more than what there is. */
+enum { MEMMAP_FIRMWARE_BITS_MIN = 37 };
 
 /* Lays out RAM_BYTES of RAM for a machine with or without firmware. -EINVAL with a message when the
  * size is below 4 MiB, above 1 TiB, or not a multiple of 1 MiB. The VGA hole takes nothing away:

@@ -87,13 +87,14 @@ static int dress(struct cpuid_config *config, struct cpuid_entry *host, struct e
 }
 
 struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
-                           struct err *err)
+                           unsigned physical_bits, struct err *err)
 {
     static struct cpuid_model model; /* outlives the engine */
     struct cpuid_entry host[CPUID_HOST_MAX];
     struct cpuid_config config = {.host = host,
                                   .system_emulated = kind == ENGINE_DBT,
                                   .cpu_count = cpu_count,
+                                  .physical_bits = physical_bits,
                                   .kvm_features = kind == ENGINE_DBT ? DBT_KVM_FEATURES : 0,
                                   .tsc_hz = clock_tsc_hz()};
 

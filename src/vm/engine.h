@@ -20,9 +20,10 @@ enum engine_kind { ENGINE_KVM, ENGINE_DBT };
 MUST_CHECK int engine_choose(enum config_engine wanted, enum engine_kind *ret_kind,
                              char ret_reason[ENGINE_REASON_BYTES], struct err *err);
 
-/* Makes it over MEM for CPU_COUNT vCPUs; NULL and ERR when that fails. */
+/* Makes it over MEM for CPU_COUNT vCPUs, which show at most
+ * PHYSICAL_BITS of address (0: no matter); NULL and ERR when that fails. */
 struct engine *engine_make(enum engine_kind kind, struct mem *mem, unsigned cpu_count,
-                           struct err *err);
+                           unsigned physical_bits, struct err *err);
 
 /* Has the translated code of ENGINE's vCPUs checked; nothing where it does not translate. */
 void engine_lockstep(enum engine_kind kind, struct engine *engine, u32 first, u32 every);

@@ -395,7 +395,8 @@ static int make_machine(struct vm *vm, struct err *err)
 static int make_vcpus(struct vm *vm, enum engine_kind kind, struct err *err)
 {
     vm->exit_status = EXIT_STATUS_ENGINE;
-    vm->engine = engine_make(kind, machine_mem(vm->machine), vm->config->cpu_count, err);
+    vm->engine = engine_make(kind, machine_mem(vm->machine), vm->config->cpu_count,
+                             machine_physical_bits(vm->machine), err);
     if (!vm->engine)
         return -ENODEV;
     if (vm->config->has_lockstep)

@@ -205,10 +205,10 @@ static enum cpuid_vendor vendor_of(const struct cpuid_entry *leaf0)
 
 static unsigned physical_bits(const struct cpuid_config *config)
 {
-    unsigned bits = config->physical_bits;
+    unsigned bits = cpuid_host_entry(config, 0x80000008, 0)->eax & 0xff;
 
-    if (bits == 0)
-        bits = cpuid_host_entry(config, 0x80000008, 0)->eax & 0xff;
+    if (config->physical_bits != 0 && (bits == 0 || config->physical_bits < bits))
+        bits = config->physical_bits;
     return bits < 36 ? 36 : bits > 46 ? 46 : bits;
 }
 

@@ -54,7 +54,7 @@ struct cpuid_config {
     /* The engine does paging, privilege and timers itself (dbt); false: only what HOST shows. */
     bool system_emulated;
     unsigned cpu_count;     /* 1 to 255 */
-    unsigned physical_bits; /* 0: the host's, from 36 to 46 */
+    unsigned physical_bits; /* at most so many; 0: the host's, from 36 to 46 */
     u64 tsc_hz;             /* 0: unknown, no frequency leaves */
     u64 apic_hz;            /* what the APIC timer counts before its divider; 0: 1 GHz */
     bool hide_kvm;          /* no KVM signature, so no paravirtual clock */
