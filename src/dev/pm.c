@@ -87,9 +87,11 @@ static void control_write(struct pm *pm, u16 value)
     pm->control = (pm->control & PM1_SCI_EN) | (value & PM1_CONTROL_BITS);
     if (!(value & PM1_SLP_EN))
         return;
-    /* S5 is the only sleep state that the tables name; others are ignored, as a chipset that lacks
-     * them does. */
-    if ((value >> PM1_SLP_TYP_SHIFT & 7) == PM_S5_TYPE)
+    /* S5 is the only sleep state that the tables name. Firmware does not look at them: it takes
+     * type 0, which powers off the chipset that it knows. Others are ignored, as a chipset that
+     * lacks them does. */
+    u16 type = value >> PM1_SLP_TYP_SHIFT & 7;
+    if (type == PM_S5_TYPE || type == PM_S5_TYPE_FIRMWARE)
         power_ask(&pm->power, POWER_OFF);
 }
 

@@ -24,6 +24,7 @@ enum {
     PM_RESET_PORT = 0xcf9,
     PM_RESET_VALUE = 0x0e,
     PM_S5_TYPE = 5, /* SLP_TYP for _S5 */
+    PM_S5_TYPE_FIRMWARE = 0,
     PM_SCI_IRQ = 9,
     PM_SMI_PORT = 0xb2, /* FADT SMI_CMD */
     PM_ACPI_ENABLE = 0xf1,

@@ -95,6 +95,8 @@ static void test_sleep(void **state)
     put(CONTROL, 2, PM_S5_TYPE << 10 | 1 << 13);
     assert_int_equal(bench.off_count, 1);
     assert_int_equal(get(CONTROL, 2), PM_S5_TYPE << 10);
+    put(CONTROL, 2, PM_S5_TYPE_FIRMWARE << 10 | 1 << 13);
+    assert_int_equal(bench.off_count, 2);
 }
 
 static void test_timer(void **state)

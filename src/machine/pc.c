@@ -225,6 +225,10 @@ static int add_power(struct machine *machine, struct err *err)
     int r = machine_slot_fill(machine, &pm_device, machine->pm, 0, err);
     if (r < 0)
         return r;
+    /* UEFI firmware waits for seconds for a keyboard that does not answer, but not for a controller
+     * that is not there. */
+    if (machine_has_firmware(machine) && !machine->config.display)
+        return 0;
     machine->i8042_lock = machine_slot_next(machine)->lock;
     machine->i8042 = i8042_new(&keyboard, &mouse, &power);
     return machine_slot_fill(machine, &i8042_device, machine->i8042, 0, err);
