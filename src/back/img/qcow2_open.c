@@ -79,7 +79,14 @@ static int load_tables(struct qcow2 *q, struct err *err)
     q->l1_dirty = alloc_zero((u64)q->l1_count * 8 / SECTOR_BYTES + 1);
     if (q->l1_dirty == NULL)
         return err_set(err, -ENOMEM, "disk '%s': out of memory", q->file->path);
-    return load_table(q, header->reftable_offset, q->reftable_count, &q->reftable, err);
+    return qcow2_reftable_load(q, err);
+}
+
+int qcow2_reftable_load(struct qcow2 *q, struct err *err)
+{
+    if (q->reftable != NULL)
+        return 0;
+    return load_table(q, q->header.reftable_offset, q->reftable_count, &q->reftable, err);
 }
 
 static int check_flags(struct qcow2 *q, const struct qcow2_options *options, struct err *err)

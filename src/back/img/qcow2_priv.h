@@ -98,6 +98,12 @@ MUST_CHECK int qcow2_refblock_new(struct qcow2 *q, u64 number);
 /* The block with a cluster's count, 0 when there is none; -EIO when its entry makes no sense. */
 MUST_CHECK int qcow2_refblock_of(struct qcow2 *q, u64 number, u64 *ret_block);
 
+/* Sets a count whatever it was, for the check; makes a block elsewhere if there is none. */
+MUST_CHECK int qcow2_ref_mend(struct qcow2 *q, u64 number, u64 count);
+/* qcow2_open.c: reads the refcount table if it has not been read. */
+MUST_CHECK int qcow2_reftable_load(struct qcow2 *q, struct err *err);
+MUST_CHECK int qcow2_reftable_set(struct qcow2 *q, u64 index, u64 block);
+
 /* qcow2_table.c: makes sure that the guest cluster has an L2 table that only we use. */
 MUST_CHECK int qcow2_table_own(struct qcow2 *q, u64 number);
 /* Sets an entry of L1. */

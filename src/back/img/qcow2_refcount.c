@@ -132,6 +132,32 @@ int qcow2_ref_change(struct qcow2 *q, u64 offset, u64 bytes, int change)
     return 0;
 }
 
+int qcow2_ref_mend(struct qcow2 *q, u64 number, u64 count)
+{
+    u64 block, offset, got, index = number >> block_bits(q);
+    u64 most = q->header.refcount_order == 6 ? UINT64_MAX : BIT(1u << q->header.refcount_order) - 1;
+    int result = qcow2_refblock_of(q, number, &block);
+    if (count > most)
+        return -EFBIG;
+    if (result == 0 && block == 0) {
+        /* Free places are not to be told from used ones now, but behind all there are only free
+         * ones. */
+        q->free_hint = max_u64(q->free_hint, q->end_cluster);
+        result = qcow2_alloc(q, 1, 1, &offset, &got);
+        if (result == 0)
+            result = qcow2_refblock_of(q, number, &block);
+        if (result == 0 && block == 0) {
+            cache_forget(&q->ref_cache, offset, q->cluster_bytes);
+            result = file_zero(q->file, offset, q->cluster_bytes, true);
+            if (result == 0)
+                result = qcow2_reftable_set(q, index, offset);
+        } else if (result == 0) {
+            qcow2_unalloc(q, offset, q->cluster_bytes);
+        }
+    }
+    return result == 0 ? ref_set(q, number, count) : result;
+}
+
 /* The length of the run of free clusters at *NUMBER, at most MAX; moves *NUMBER on to one. */
 static int find_run(struct qcow2 *q, u64 *number, u64 max, u64 *ret_count)
 {

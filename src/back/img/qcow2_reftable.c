@@ -31,7 +31,7 @@ static void count_once(const struct qcow2 *q, u8 *block, u64 index, u64 first, u
     }
 }
 
-static int entry_write(struct qcow2 *q, u64 index, u64 block)
+int qcow2_reftable_set(struct qcow2 *q, u64 index, u64 block)
 {
     u8 entry[8];
     store_be64(entry, block);
@@ -160,7 +160,7 @@ int qcow2_refblock_new(struct qcow2 *q, u64 number)
     if (result == 0)
         result = file_sync(q->file);
     if (result == 0)
-        result = entry_write(q, index, offset);
+        result = qcow2_reftable_set(q, index, offset);
     q->end_cluster = max_u64(q->end_cluster, number + 1);
     return result;
 }
