@@ -60,8 +60,8 @@ enum cpu_attention {
 enum { CPU_JIT_GUARDS = 1 << 14, CPU_JIT_TARGETS = 1 << 16, CPU_JIT_TARGET_ROTATE = 14 };
 enum { CPU_JIT_BUFFER = 64 };
 struct cpu_jit_tables {
-    /* By code_page: its number, while its mapping is known to hold, and, for code that may run at any
-     * address, how far from its home that is plus jit_guard_tag; ~0 matches nothing there. */
+    /* By code_page: its number, while its mapping is known to hold, and, for code that may run at
+     * any address, how far from its home that is plus jit_guard_tag; ~0 matches nothing there. */
     u32 page_guard[CPU_JIT_GUARDS];
     u64 guard_delta[CPU_JIT_GUARDS];
     void *targets[CPU_JIT_TARGETS]; /* by hash of RIP: entries that verify RIP and mapping */
@@ -141,7 +141,7 @@ struct cpu {
     u64 jit_return_stacks[PRIVILEGE_COUNT]; /* of each privilege, while not in use */
     u32 jit_stack_modes[PRIVILEGE_COUNT];   /* the mode of the code whose return sites it holds */
     u32 irq_wanted;                         /* an interrupt was pending when IF was clear; 0 or 1 */
-    u32 special;   /* enum cpu_special */
+    u32 special;                            /* enum cpu_special */
     u8 cpl;
     u8 code_bytes;         /* 2, 4 or 8: default code size from CS and EFER.LMA */
     u8 stack_bytes;        /* 2, 4 or 8 */

@@ -3,9 +3,10 @@
  * pay.
  *
  * A poll that leaves translated code, at a branch or an indirect entry, is a sample of what the
- * guest runs. A block that was met twice is made again together with what it leads to, with lines
- * for all base registers (line.c); the old block's predecessors are linked to the new one. Accesses whose lines miss too often are noted by
- * the physical address of their instruction and look into the TLB from then on.
+ * guest runs. A block that was met twice is made again together with the loop that it begins, with
+ * lines for all base registers (line.c); the old block's predecessors are linked to the new one.
+ * Accesses whose lines miss too often are noted by the physical address of their instruction and
+ * look into the TLB from then on.
  *
  * Runs   on the vCPU's thread.
  */
@@ -13,7 +14,7 @@
 
 #include "core/mem.h"
 
-enum { SAMPLES_HOT = 2, REGION_BLOCKS = 24, REMAKES_MAX = 32 };
+enum { SAMPLES_HOT = 2, LOOP_BLOCKS = 24, REMAKES_MAX = 32 };
 /* Every eighth miss, on average, is a fill. */
 enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 320 };
 enum { MEETINGS = 3 }; /* before a trial: it costs two translations */
@@ -185,26 +186,64 @@ u64 jit_line_look(struct cpu *cpu, u32 unused)
 
 /* ---- what runs often ---- */
 
-/* Makes HEAD and the blocks that it leads to again, nearest first. */
-static void region_heat(struct cpu *cpu, u32 head)
+/* A block and those that it leads to, nearest first; and which of them lead back to it. */
+struct loop {
+    u32 blocks[LOOP_BLOCKS];
+    bool inside[LOOP_BLOCKS];
+    unsigned count;
+};
+
+/* The index of BLOCK in LOOP, or LOOP->count. */
+static unsigned loop_index(const struct loop *loop, u32 block)
 {
-    struct jit *jit = cpu->jit;
-    u32 region[REGION_BLOCKS] = {head};
-    unsigned count = 1;
-    for (unsigned i = 0; i < count; i++) {
-        const struct jit_block *block = &jit->blocks[region[i]];
-        for (u32 k = 0; k < block->exit_count && count < REGION_BLOCKS; k++) {
+    unsigned at = 0;
+    while (at < loop->count && loop->blocks[at] != block)
+        at++;
+    return at;
+}
+
+static void loop_collect(const struct jit *jit, u32 head, struct loop *loop)
+{
+    *loop = (struct loop){.blocks = {head}, .count = 1};
+    for (unsigned i = 0; i < loop->count; i++) {
+        const struct jit_block *block = &jit->blocks[loop->blocks[i]];
+        for (u32 k = 0; k < block->exit_count && loop->count < LOOP_BLOCKS; k++) {
             u32 target = jit->exits[block->first_exit + k].target;
-            unsigned at = 0;
-            while (at < count && region[at] != target)
-                at++;
-            if (target != JIT_NONE && at == count && !jit->blocks[target].hot &&
+            if (target != JIT_NONE && loop_index(loop, target) == loop->count &&
                 jit->blocks[target].mode == block->mode)
-                region[count++] = target;
+                loop->blocks[loop->count++] = target;
         }
     }
-    for (unsigned i = 0; i < count; i++)
-        if (block_remake(cpu, region[i], true, false) != JIT_NONE)
+}
+
+/* Whether a block goes on to the head, or to one that is known to lead there. */
+static bool leads_back(const struct jit *jit, const struct loop *loop, u32 number)
+{
+    const struct jit_block *block = &jit->blocks[number];
+    for (u32 k = 0; k < block->exit_count; k++) {
+        unsigned at = loop_index(loop, jit->exits[block->first_exit + k].target);
+        if (at == 0 || (at < loop->count && loop->inside[at]))
+            return true;
+    }
+    return false;
+}
+
+/* Makes the blocks of the loop that begins with HEAD again. Only loops: there are too few lines for
+ * all that runs now and then, and where blocks share one it misses. */
+static void loop_heat(struct cpu *cpu, u32 head)
+{
+    struct jit *jit = cpu->jit;
+    struct loop loop;
+    loop_collect(jit, head, &loop);
+    for (bool more = true; more;) {
+        more = false;
+        for (unsigned i = 0; i < loop.count; i++)
+            if (!loop.inside[i] && leads_back(jit, &loop, loop.blocks[i]))
+                more = loop.inside[i] = true;
+    }
+    for (unsigned i = 0; i < loop.count && loop.inside[0]; i++)
+        if (loop.inside[i] && !jit->blocks[loop.blocks[i]].hot &&
+            block_remake(cpu, loop.blocks[i], true, false) != JIT_NONE)
             cpu->jit_own->counters.hot_blocks++;
 }
 
@@ -216,7 +255,7 @@ static void block_sample(struct cpu *cpu, u32 number)
         ++block->samples < SAMPLES_HOT)
         return;
     block->samples = 0;
-    region_heat(cpu, number);
+    loop_heat(cpu, number);
 }
 
 void jit_sample(struct cpu *cpu, u32 exit)
