@@ -110,14 +110,12 @@ void draft_linear_address(struct draft *draft, const struct draft_insn *one,
 
 static s32 entry_at(const struct draft *draft, size_t field)
 {
-    return STATE_AT(tlb) + (s32)offsetof(struct cpu_tlb, entries) +
-           (s32)(draft->privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry)) + (s32)field;
+    return jit_tlb_at(draft->privilege, field);
 }
 
 static s32 tag_at(const struct draft *draft, bool write)
 {
-    return entry_at(draft, write ? offsetof(struct cpu_tlb_entry, write_tag)
-                                 : offsetof(struct cpu_tlb_entry, read_tag));
+    return jit_tlb_tag_at(draft->privilege, write);
 }
 
 /* The common form, for the address in T0: 6 instructions with its computation, changes flags. */

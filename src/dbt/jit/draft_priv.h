@@ -220,6 +220,8 @@ bool system_changes_privilege(const struct draft *draft, const struct insn *insn
 /* string.c: string instructions without a repeat prefix. */
 bool string_possible(const struct draft *draft, const struct insn *insn);
 void draft_string(struct draft *draft, const struct draft_insn *one);
+/* Sets the zero flag unless the guest's DF is set. */
+void string_test_direction(struct emitter *out);
 /* repeat.c: REP STOS and REP MOVS. */
 bool repeat_possible(const struct draft *draft, const struct insn *insn);
 void draft_repeat(struct draft *draft, const struct draft_insn *one);

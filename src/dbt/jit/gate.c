@@ -9,7 +9,7 @@
  * handler and cpu_mode_update would, changes to the other privilege's return stack, and goes to the
  * target like an indirect branch, whose entry looks at the mapping and for attention.
  */
-#include "dbt/jit/jit_priv.h"
+#include "dbt/jit/slow_priv.h"
 
 enum { RAX = 0, RCX = 1, SLOW_MAX = 6 };
 enum {
@@ -89,8 +89,7 @@ static void set_segment(struct emitter *out, unsigned seg, unsigned scratch, uns
 static void switch_privilege(struct emitter *out, unsigned from, unsigned to)
 {
     bool user = to == PRIVILEGE_USER;
-    struct host_mem table = host_mem_base(
-        STATE, STATE_AT(tlb.entries) + (s32)(to * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry)));
+    struct host_mem table = host_mem_base(STATE, jit_tlb_at(to, 0));
     emit_store32_imm(out, STATE, STATE_AT(cpl), (user ? 3u : 0u) | 8 << 8 | 8 << 16 | to << 24);
     emit_store8_imm(out, STATE, STATE_AT(block_mode), user ? BLOCK_MODE_USER : BLOCK_MODE_KERNEL);
     emit_lea(out, true, T0, &table);

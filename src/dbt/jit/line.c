@@ -155,12 +155,6 @@ struct line_stub {
     const u8 *again; /* where it looks into the first level */
 };
 
-static s32 entry_at(unsigned privilege, size_t field)
-{
-    return STATE_AT(tlb) + (s32)offsetof(struct cpu_tlb, entries) +
-           (s32)(privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry)) + (s32)field;
-}
-
 static void registers_back(struct emitter *out)
 {
     emit_load(out, RCX, STATE, STATE_AT(jit_save) + 8);
@@ -183,26 +177,23 @@ static void entry_of(struct emitter *out, unsigned to)
 
 static struct host_mem tag_of(const struct line_stub *stub, unsigned index)
 {
-    size_t field = stub->write ? offsetof(struct cpu_tlb_entry, write_tag)
-                               : offsetof(struct cpu_tlb_entry, read_tag);
-    return (struct host_mem){STATE, (u8)index, 0, entry_at(stub->privilege, field)};
+    return (struct host_mem){STATE, (u8)index, 0, jit_tlb_tag_at(stub->privilege, stub->write)};
 }
 
 static struct host_mem host_of(const struct line_stub *stub, unsigned index)
 {
-    return (struct host_mem){
-        STATE, (u8)index, 0,
-        entry_at(stub->privilege, offsetof(struct cpu_tlb_entry, host))};
+    return (struct host_mem){STATE, (u8)index, 0,
+                             jit_tlb_at(stub->privilege, offsetof(struct cpu_tlb_entry, host))};
 }
 
 /* rcx = the line, r8 = the address, r9 = its page: makes the line the page's. Branches in NOT are
  * taken where the first level does not have the page any more. */
-static void fill(struct emitter *out, const struct line_stub *stub, u8 *not[2])
+static void fill(struct emitter *out, const struct line_stub *stub, u8 * not [2])
 {
     struct host_mem tag = tag_of(stub, RDX), host = host_of(stub, RDX);
     entry_of(out, RDX);
     emit_alu_mem(out, ALU_CMP, T1, &tag);
-    not[0] = emit_jcc(out, COND_NE, NULL);
+    not [0] = emit_jcc(out, COND_NE, NULL);
     emit_op_mem(out, 0x8b, true, RDX, &host);
     emit_op_reg(out, 0x2b, true, RDX, T1); /* sub rdx, r9 */
     emit_store(out, RDX, RCX, offsetof(struct cpu_line, delta));
@@ -210,7 +201,7 @@ static void fill(struct emitter *out, const struct line_stub *stub, u8 *not[2])
     emit_store(out, T1, RCX, offsetof(struct cpu_line, minus_base));
     for (unsigned i = 0; i < CPU_LINE_SIZES; i++)
         store_limit(out, i, PAGE_BYTES + 1 - (1u << i));
-    not[1] = NULL;
+    not [1] = NULL;
     if (!stub->write)
         return;
     /* Another vCPU that takes the write tag empties the lines after it. */
@@ -221,7 +212,7 @@ static void fill(struct emitter *out, const struct line_stub *stub, u8 *not[2])
     u8 *stands = emit_jcc8(out, COND_E);
     for (unsigned i = 0; i < CPU_LINE_SIZES; i++)
         store_limit(out, i, 0);
-    not[1] = emit_jmp(out, NULL);
+    not [1] = emit_jmp(out, NULL);
     emit_patch8(out, stands, out->at);
 }
 
@@ -233,7 +224,7 @@ static void emit_fill(struct emitter *out, const struct jit *jit, const struct l
     struct host_mem fills = host_mem_base(STATE, STATE_AT(jit_fills));
     s32 lines = STATE_AT(lines) + (s32)(stub->privilege * CPU_LINES * sizeof(struct cpu_line));
     struct host_mem line = {STATE, RCX, 0, lines};
-    u8 *not[2];
+    u8 * not [2];
     emit_store(out, RCX, STATE, STATE_AT(jit_save) + 8);
     emit_store(out, RDX, STATE, STATE_AT(jit_save) + 16);
     emit_op_mem(out, 0x8b, true, RCX, &note);
@@ -242,13 +233,13 @@ static void emit_fill(struct emitter *out, const struct jit *jit, const struct l
     emit_lea(out, true, RCX, &line);
     emit_mov(out, T1, T0);
     emit_alu_imm(out, ALU_AND, true, T1, -PAGE_BYTES);
-    fill(out, stub, not);
+    fill(out, stub, not );
     emit_op_mem(out, 0x83, false, ALU_SUB, &fills);
     emit_u8(out, 1);
     u8 *look = emit_jcc8(out, COND_E);
-    for (unsigned i = 0; i < ARRAY_LEN(not); i++)
-        if (not[i])
-            emit_patch(not[i], out->at);
+    for (unsigned i = 0; i < ARRAY_LEN(not ); i++)
+        if (not [i])
+            emit_patch(not [i], out -> at);
     registers_back(out);
     emit_jmp(out, stub->again);
     emit_patch8(out, look, out->at);

@@ -36,8 +36,7 @@ static void slow_if(struct refill *refill, unsigned condition)
 
 static struct host_mem first_level(const struct refill *refill, size_t field)
 {
-    s32 at = STATE_AT(tlb.entries) + (s32)(refill->privilege * CPU_TLB_ENTRIES * 32) + (s32)field;
-    return (struct host_mem){STATE, RAX, 0, at};
+    return (struct host_mem){STATE, RAX, 0, jit_tlb_at(refill->privilege, field)};
 }
 
 static struct host_mem second_level(size_t field)

@@ -29,12 +29,9 @@ static u8 element_shift(const struct insn *insn)
 static void host_end(struct draft *draft, const struct draft_insn *one, unsigned gpr, bool write)
 {
     struct emitter *out = &draft->out;
-    s32 table = STATE_AT(tlb.entries) +
-                (s32)(draft->privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry));
-    size_t tag_field = write ? offsetof(struct cpu_tlb_entry, write_tag)
-                             : offsetof(struct cpu_tlb_entry, read_tag);
-    struct host_mem tag = {STATE, T1, 0, table + (s32)tag_field};
-    struct host_mem host = {STATE, T1, 0, table + (s32)offsetof(struct cpu_tlb_entry, host)};
+    struct host_mem tag = {STATE, T1, 0, jit_tlb_tag_at(draft->privilege, write)};
+    struct host_mem host = {STATE, T1, 0,
+                            jit_tlb_at(draft->privilege, offsetof(struct cpu_tlb_entry, host))};
     struct host_mem end = {T0, RCX, element_shift(&one->insn), 0}, sum = {T0, T1, 0, 0};
     emit_mov(out, T0, gpr);
     emit_rorx(out, T1, T0, 12 - ENTRY_SHIFT);
@@ -90,10 +87,8 @@ void draft_repeat(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
-    struct host_mem rflags = host_mem_base(STATE, STATE_AT(rflags));
     keep_begin(draft, one);
-    emit_op_mem(out, 0xf7, false, 0, &rflags); /* test */
-    emit_u32(out, X86_DF);
+    string_test_direction(out);
     keep_otherwise(draft, one, COND_NE);
     emit_alu_imm(out, ALU_CMP, true, RCX, PAGE_BYTES);
     keep_otherwise(draft, one, COND_A);

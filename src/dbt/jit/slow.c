@@ -170,11 +170,7 @@ void jit_make_slow_stubs(struct jit *jit, struct emitter *out)
     for (unsigned privilege = 0; privilege < PRIVILEGE_COUNT; privilege++) {
         for (unsigned write = 0; write < 2; write++) {
             /* r8 is the address minus the tag of the entry that r9 is the displacement of. */
-            s32 at = STATE_AT(tlb) + (s32)offsetof(struct cpu_tlb, entries) +
-                     (s32)(privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry)) +
-                     (s32)(write ? offsetof(struct cpu_tlb_entry, write_tag)
-                                 : offsetof(struct cpu_tlb_entry, read_tag));
-            struct host_mem tag = {STATE, T1, 0, at};
+            struct host_mem tag = {STATE, T1, 0, jit_tlb_tag_at(privilege, write)};
             jit->slow_table[privilege][write] = jit_offset(jit, out->at);
             emit_alu_mem(out, ALU_ADD, T0, &tag);
             emit_jmp(out, jit_rw(jit, jit->refill[privilege][write]));

@@ -10,6 +10,20 @@
 /* line.c: the stubs that fill lines. */
 void jit_make_line_stubs(struct jit *jit, struct emitter *out);
 
+/* Displacements from the state, of entry 0 of PRIVILEGE's first-level TLB: its FIELD; the tag that
+ * an access of this kind is compared with. */
+static inline s32 jit_tlb_at(unsigned privilege, size_t field)
+{
+    return STATE_AT(tlb.entries) +
+           (s32)(privilege * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry) + field);
+}
+
+static inline s32 jit_tlb_tag_at(unsigned privilege, bool write)
+{
+    return jit_tlb_at(privilege, write ? offsetof(struct cpu_tlb_entry, write_tag)
+                                       : offsetof(struct cpu_tlb_entry, read_tag));
+}
+
 /* refill.c: the stubs that fill the first-level TLB from the second. */
 void jit_make_refill_stubs(struct jit *jit, struct emitter *out);
 /* One such stub: r8 is the linear address and stays; r9 is lost, flags too unless they are kept. It

@@ -69,18 +69,24 @@ static void two_elements(struct draft *draft, const struct draft_insn *one, bool
     emit_load(&draft->out, T1, STATE, STATE_AT(jit_target));
 }
 
+void string_test_direction(struct emitter *out)
+{
+    struct host_mem rflags = host_mem_base(STATE, STATE_AT(rflags));
+    emit_op_mem(out, 0xf7, false, 0, &rflags); /* test */
+    emit_u32(out, X86_DF);
+}
+
 void draft_string(struct draft *draft, const struct draft_insn *one)
 {
     struct emitter *out = &draft->out;
     unsigned bytes = element_bytes(&one->insn);
-    struct host_mem mem, rflags = host_mem_base(STATE, STATE_AT(rflags));
+    struct host_mem mem;
     u16 op = one->insn.op;
     if (one->live_before) {
         draft_interpret(draft, one);
         return;
     }
-    emit_op_mem(out, 0xf7, false, 0, &rflags); /* test */
-    emit_u32(out, X86_DF);
+    string_test_direction(out);
     draft_otherwise_interpret(draft, one, emit_jcc(out, COND_NE, NULL));
     if (op == OP_MOVS) {
         two_elements(draft, one, true, &mem);

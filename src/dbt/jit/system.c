@@ -332,9 +332,7 @@ static void do_access_check(struct draft *draft, const struct draft_insn *one)
     bool set = one->insn.op == OP_STAC, live = one->live_before != 0;
     unsigned to = set ? PRIVILEGE_KERNEL_AC : PRIVILEGE_KERNEL;
     u32 mode = (draft->mode & ~(u32)MODE_PRIVILEGE) | to;
-    s32 table_at = STATE_AT(tlb.entries) +
-                   (s32)(to * CPU_TLB_ENTRIES * sizeof(struct cpu_tlb_entry));
-    struct host_mem table = host_mem_base(STATE, table_at);
+    struct host_mem table = host_mem_base(STATE, jit_tlb_at(to, 0));
     s32 stacks = STATE_AT(jit_return_stacks);
     if (!system_changes_privilege(draft, &one->insn))
         return;
