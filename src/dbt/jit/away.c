@@ -56,17 +56,25 @@ static unsigned check_count(const struct draft_insn *one)
     return stack + memory;
 }
 
-/* Whether where INSN leads to flags must be away. */
-static bool is_border(const struct insn *insn)
-{
-    return insn->op == OP_RET || insn->op == OP_JMP_IND || insn->op == OP_CALL_IND;
-}
-
-/* Whether they may be: the way leads to another page. */
+/* Whether flags may be away where INSN leads to: by a way to another page. */
 static bool may_be_border(const struct draft *draft, const struct draft_insn *one)
 {
     u64 target = insn_next_rip(draft, one) + one->insn.imm;
     return (one->insn.op == OP_JMP || one->insn.op == OP_CALL) && target >> 12 != draft->rip >> 12;
+}
+
+/* Whether they must be, or it is better for the poll on the way. */
+static bool is_border(const struct draft *draft, const struct draft_insn *one)
+{
+    switch (one->insn.op) {
+    case OP_RET:
+    case OP_JMP_IND:
+    case OP_CALL_IND:
+        return true;
+    default:
+        return may_be_border(draft, one) &&
+               draft_is_backwards(draft, insn_next_rip(draft, one) + one->insn.imm);
+    }
 }
 
 /* Whether flags are to be put away before ONE, which they pass through. */
@@ -75,13 +83,13 @@ static bool pays(const struct draft *draft, const struct draft_insn *one)
     const struct draft_insn *end = draft->insns + draft->insn_count, *at = one;
     unsigned checks = 0;
     struct flags_recipe recipe;
-    if (is_border(&one->insn))
+    if (is_border(draft, one))
         return true;
     if (check_count(one) == 0)
         return false;
     for (; at < end && !ends_run(&at->insn) && lets_flags_pass(at); at++)
         checks += check_count(at);
-    if (at < end && is_border(&at->insn))
+    if (at < end && is_border(draft, at))
         return true;
     bool leaves = at < end && may_be_border(draft, at);
     checks += at < end && ends_run(&at->insn) ? check_count(at) : 0;

@@ -43,12 +43,6 @@ static u32 exit_new(struct draft *draft, u64 rip)
     return number;
 }
 
-/* By the distance: in relative code the addresses may be below 0. Each loop has such a branch. */
-static bool is_backwards(const struct draft *draft, u64 target)
-{
-    return (s64)(target - draft->rip) <= 0;
-}
-
 /* Where flags must be for a direct way to RIP: links to other pages may find them put away. Whether
  * T1 was lost. */
 static bool flags_for_exit(struct draft *draft, u64 rip)
@@ -72,12 +66,14 @@ static void exit_branch(struct draft *draft, u64 rip, const struct draft_insn *c
     u8 *poll = NULL;
     bool lost = flags_for_exit(draft, rip) && return_reg == T1;
     u32 number = exit_new(draft, rip);
-    if (is_backwards(draft, rip))
-        poll = jit_expect_u32(out, STATE_AT(attention), 0,
-                              !draft->flags_away && draft_live_flags_at(draft, rip) != 0);
+    if (draft_is_backwards(draft, rip)) {
+        bool keep = !draft->flags_away && draft_live_flags_at(draft, rip) != 0;
+        poll = jit_expect_u32(out, STATE_AT(attention), 0, keep);
+        lost |= keep && return_reg == T0;
+    }
     if (call && draft->relative) {
         if (lost)
-            draft_address(draft, T1, insn_next_rip(draft, call), draft->code_bytes == 8);
+            draft_address(draft, return_reg, insn_next_rip(draft, call), draft->code_bytes == 8);
         emit_push(out, return_reg);
     }
     emit_pad_displacement(out, 1);
@@ -107,7 +103,7 @@ static void do_jcc(struct draft *draft, const struct draft_insn *one)
     struct emitter *out = &draft->out;
     u64 target = branch_target(draft, one);
     unsigned condition = insn_condition(&one->insn);
-    if (is_backwards(draft, target)) { /* the poll stands on the taken way only */
+    if (draft_is_backwards(draft, target)) { /* the poll stands on the taken way only */
         u8 *skip = emit_jcc(out, condition ^ 1, NULL);
         exit_branch(draft, target, NULL, 0);
         emit_patch(skip, out->at);

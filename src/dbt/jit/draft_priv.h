@@ -257,6 +257,13 @@ void draft_expect_tail(struct draft *draft, u32 tail_page);
  * WIDE. T1 may be lost; flags stay. */
 void draft_address(struct draft *draft, unsigned reg, u64 address, bool wide);
 
+/* Whether a branch to TARGET polls; each loop has such a branch, or an indirect one. By the
+ * distance: in relative code the addresses may be below 0. */
+static inline bool draft_is_backwards(const struct draft *draft, u64 target)
+{
+    return (s64)(target - draft->rip) <= 0;
+}
+
 /* RIP as code of this size has it; what is relative wraps when the delta is added. */
 static inline u64 draft_wrap(const struct draft *draft, u64 rip)
 {

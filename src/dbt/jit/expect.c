@@ -2,8 +2,8 @@
  * dbt/jit/expect.c - tests in front of code that may only run if something is so, with or without
  * keeping the guest's flags.
  *
- * With flags to keep, the test is a difference in rcx and JRCXZ; rcx is spilled meanwhile and back
- * in place on both ways out.
+ * With flags to keep, the test is a difference in rcx and JRCXZ; rcx is in T0 meanwhile and back in
+ * place on both ways out.
  *
  * Tests of RIP need not keep them: who comes to one has put them away.
  */
@@ -11,14 +11,14 @@
 
 enum { RCX = 1 };
 
-/* Branches away unless rcx, whose value is in the spill slot, is 0. */
+/* Branches away unless rcx, whose value is in T0, is 0. */
 static u8 *unless_zero(struct emitter *out)
 {
     u8 *zero = emit_jrcxz(out);
-    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_mov(out, RCX, T0);
     u8 *away = emit_jmp(out, NULL);
     emit_patch8(out, zero, out->at);
-    emit_load(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_mov(out, RCX, T0);
     return away;
 }
 
@@ -29,7 +29,7 @@ u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags)
         return emit_jcc(out, COND_NE, NULL);
     }
     struct host_mem difference = host_mem_base(RCX, -(s32)value);
-    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_mov(out, T0, RCX);
     emit_load32(out, RCX, STATE, at);
     if (value != 0)
         emit_lea(out, false, RCX, &difference);
@@ -43,7 +43,7 @@ u8 *jit_expect_u64(struct emitter *out, s32 at, u32 value, bool keep_flags)
         emit_cmp_mem_imm(out, STATE, at, (s32)value);
         return emit_jcc(out, COND_NE, NULL);
     }
-    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_mov(out, T0, RCX);
     emit_load(out, RCX, STATE, at);
     emit_lea(out, true, RCX, &difference);
     return unless_zero(out);
@@ -56,7 +56,7 @@ u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags)
         emit_cmp_mem_reg(out, STATE, at, reg);
         return emit_jcc(out, COND_NE, NULL);
     }
-    emit_store(out, RCX, STATE, STATE_AT(jit_spill));
+    emit_mov(out, T0, RCX);
     emit_load(out, RCX, STATE, at);
     emit_not(out, RCX);
     emit_lea(out, true, RCX, &difference); /* reg - word */

@@ -90,6 +90,8 @@ static bool sets_flags_surely(const struct insn *insn)
 static u32 killed_flags(const struct insn *insn)
 {
     const struct insn_desc *desc = insn->desc;
+    if (insn->op == OP_IRET || insn->op == OP_SYSRET)
+        return FLAGS;
     if (sets_flags_surely(insn))
         return desc->flags_written | desc->flags_maybe | desc->flags_undefined;
     return desc->flags_written | (desc->flags_undefined & ~desc->flags_maybe);
@@ -134,6 +136,28 @@ static const struct draft_known *decode_known(struct draft *draft, const u8 *byt
     return known;
 }
 
+/* Whether it is known what is executed after INSN. */
+static bool leads_on(const struct insn *insn)
+{
+    switch (insn->op) {
+    case OP_JMP:
+    case OP_JCC:
+    case OP_CALL:
+    case OP_SWAPGS:
+    case OP_CLI:
+    case OP_STI:
+    case OP_MOV_SEG:
+    case OP_POPF:
+    case OP_WRMSR:
+    case OP_INVLPG:
+    case OP_STAC:
+    case OP_CLAC:
+        return true;
+    default:
+        return (insn->desc->attr & (ATTR_BRANCH | ATTR_ENDS_BLOCK)) == 0;
+    }
+}
+
 /* The flags live at offset AT of the page, looking LEFT instructions ahead. */
 static u32 look(struct draft *draft, s64 at, unsigned left)
 {
@@ -150,13 +174,12 @@ static u32 look(struct draft *draft, s64 at, unsigned left)
         const struct insn *insn = &known->insn;
         s64 imm = (s64)insn->imm;
         depend(draft, (unsigned)at, insn->length);
-        if ((insn->desc->attr & (ATTR_BRANCH | ATTR_ENDS_BLOCK)) && insn->op != OP_JMP &&
-            insn->op != OP_JCC)
-            break;
         read |= insn->desc->flags_read & unknown;
         unknown &= ~known->killed;
+        if (!leads_on(insn))
+            break;
         at += insn->length;
-        if (insn->op == OP_JMP)
+        if (insn->op == OP_JMP || insn->op == OP_CALL)
             at += imm;
         else if (insn->op == OP_JCC) /* both ways count; the taken one gets a shorter look */
             read |= left > 4 ? look(draft, at + imm, left / 2) & unknown : unknown;

@@ -363,7 +363,7 @@ void jit_sample_block(struct cpu *cpu, u32 block);
 
 /* expect.c: each emits a branch that is taken unless the 32-bit or 64-bit word at displacement AT
  * of the state is VALUE, or what REG holds, and returns the branch's displacement. Flags are lost
- * unless KEEP_FLAGS. */
+ * unless KEEP_FLAGS; with that, T0 is. */
 u8 *jit_expect_u64(struct emitter *out, s32 at, u32 value, bool keep_flags);
 u8 *jit_expect_u32(struct emitter *out, s32 at, u32 value, bool keep_flags);
 u8 *jit_expect_reg(struct emitter *out, s32 at, unsigned reg, bool keep_flags);
