@@ -1,5 +1,5 @@
 # Thin doors to meson, the tools and the tests. `make help` lists them.
-.PHONY: help build run test lint tidy fuzz bench guests soak asan clean
+.PHONY: help build run test lint tidy fuzz crash bench guests soak asan clean
 
 help:
 	@echo 'make build   build/atoll and its helpers'
@@ -8,6 +8,7 @@ help:
 	@echo 'make lint    tools/tidy and clang-format'
 	@echo 'make bench   measured figures beside QEMU TCG and native, from one run'
 	@echo 'make fuzz    the long runs of the CPU oracle and the fuzzers (FUZZ_SECONDS=600)'
+	@echo 'make crash   100,000 states that a crash can leave of a qcow2 file (CRASH_STATES)'
 	@echo 'make guests  the long runs of foreign systems'
 	@echo 'make soak    boots and resets in a loop; long runs of code that changes'
 
@@ -43,6 +44,12 @@ fuzz:
 	@tools/setup test
 	@$(MAKE) --no-print-directory build
 	@tests/fuzz/run
+
+crash:
+	@tools/setup test
+	@[ -d build ] || meson setup build
+	@ninja -C build test_img_crash
+	@build/test_img_crash $${CRASH_STATES:-100000} $$(od -An -N4 -tu4 /dev/urandom)
 
 guests:
 	@tools/setup test

@@ -13,6 +13,7 @@ const char help_main[] =
     "Commands:\n"
     "  run      start a virtual machine\n"
     "  image    build, list and remove images\n"
+    "  vol      make, check, convert and change disk images\n"
     "  screenshot, sendkey\n"
     "           see and type at the screen of a running machine\n"
     "  doctor   look at this host\n"

@@ -7,6 +7,7 @@
 extern const char help_main[];
 extern const char help_run[];
 extern const char help_image[];
+extern const char help_vol[];
 extern const char help_screenshot[], help_sendkey[];
 extern const char help_doctor[];
 

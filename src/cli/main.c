@@ -16,6 +16,7 @@
 #include "cli/image_store.h"
 #include "cli/run.h"
 #include "cli/screenshot.h"
+#include "cli/vol.h"
 
 struct command {
     const char *name;
@@ -76,11 +77,10 @@ static int image_main(const char *const *argv, struct err *err)
     return EXIT_STATUS_ARGUMENT;
 }
 
-static const struct command commands[] = {{"run", run_main},
-                                          {"image", image_main},
-                                          {"screenshot", screenshot_main},
-                                          {"sendkey", sendkey_main},
-                                          {"doctor", doctor_main}};
+static const struct command commands[] = {
+    {"run", run_main},         {"image", image_main},
+    {"vol", vol_main},         {"screenshot", screenshot_main},
+    {"sendkey", sendkey_main}, {"doctor", doctor_main}};
 
 int main(int argc, char **argv)
 {
@@ -103,10 +103,11 @@ int main(int argc, char **argv)
             status = commands[i].run(rest + 1, &err);
     }
     if (!is_known)
-        err_set(&err, -EINVAL,
-                "unknown command '%s'; there are run, image, screenshot, sendkey and doctor; see "
-                "'atoll --help'",
-                rest[0]);
+        err_set(
+            &err, -EINVAL,
+            "unknown command '%s'; there are run, image, vol, screenshot, sendkey and doctor; see "
+            "'atoll --help'",
+            rest[0]);
     if (err.text[0] != '\0')
         fprintf(stderr, "atoll: %s\n", err.text);
     return status;

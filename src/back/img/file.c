@@ -267,6 +267,14 @@ int file_allocate(struct file *file, u64 offset, u64 bytes)
     return 0;
 }
 
+u64 file_hole(struct file *file, u64 offset)
+{
+    off_t data = lseek(file->fd, (off_t)offset, SEEK_DATA);
+    if (data >= 0)
+        return (u64)data - offset;
+    return errno == ENXIO ? UINT64_MAX - offset : 0;
+}
+
 int file_sync(struct file *file)
 {
     if (file->sync_failed)

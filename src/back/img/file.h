@@ -53,5 +53,7 @@ MUST_CHECK int file_resize(struct file *file, u64 bytes);
 /* Gets space for the bytes, which may lie beyond the end, from the host. */
 MUST_CHECK int file_allocate(struct file *file, u64 offset, u64 bytes);
 MUST_CHECK int file_sync(struct file *file);
+/* How many bytes from OFFSET on are a hole; 0 when there is data, or nobody knows. */
+u64 file_hole(struct file *file, u64 offset);
 
 #endif

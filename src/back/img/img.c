@@ -6,6 +6,7 @@
 #include "back/img/img.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "back/img/file.h"
@@ -78,6 +79,30 @@ int img_read(struct img *img, unsigned first, u64 offset, void *to, u64 bytes)
         bytes -= run;
     }
     return 0;
+}
+
+u64 img_size_below(const struct img *img)
+{
+    return img->count > 1 ? img->links[1].size_bytes : 0;
+}
+
+void img_size_changed(struct img *img)
+{
+    struct link *link = &img->links[0];
+    link->size_bytes = link->q != NULL ? qcow2_size(link->q) : link->file->bytes;
+}
+
+int img_backing_path(const struct img_options *options, const char *name, char **ret_path,
+                     struct err *err)
+{
+    char *path = NULL, *real = NULL;
+    int result = img_path_resolve(&path, options->path, name, err);
+    if (result == 0)
+        result = img_path_allow(&real, path, options, err);
+    free(path);
+    if (result == 0)
+        *ret_path = real;
+    return result;
 }
 
 static bool is_within(const struct img *img, u64 offset, u64 bytes)

@@ -67,6 +67,18 @@ MUST_CHECK int img_map(struct img *img, unsigned first, u64 offset, u64 bytes, b
 /* Reads the disk that the links from FIRST on make up. */
 MUST_CHECK int img_read(struct img *img, unsigned first, u64 offset, void *to, u64 bytes);
 
+/* The size of the disk that link 1 and those below make up; 0 when there is none. */
+u64 img_size_below(const struct img *img);
+/* Looks again how large the first image's disk is, after it has been resized. */
+void img_size_changed(struct img *img);
+/* The path of NAME, a backing file's name as the header of OPTIONS' image has it, if that file may
+ * be opened; the caller frees it. */
+MUST_CHECK int img_backing_path(const struct img_options *options, const char *name,
+                                char **ret_path, struct err *err);
+/* The format that HEADER, of the image at PATH, gives its backing file. */
+MUST_CHECK int img_backing_format(const struct qcow2_header *header, const char *path,
+                                  enum img_format *ret_format, struct err *err);
+
 /* Changes the first image; see back/img/qcow2.h. FLAGS of enum qcow2_zero_flag. */
 MUST_CHECK int img_write(struct img *img, u64 offset, const void *from, u64 bytes);
 MUST_CHECK int img_zero(struct img *img, u64 offset, u64 bytes, unsigned flags);

@@ -43,7 +43,8 @@ int img_format_of(const char *path, enum img_format format, enum img_format *ret
     if (qcow2_header_is(start, sizeof(start)) && !ends_with(path, ".raw"))
         return err_set(err, -EINVAL,
                        "disk '%s': this looks like a qcow2 file, but its name does not say so, and "
-                       "a guest can make a raw disk look that way; add format=qcow2, or format=raw",
+                       "a guest can make a raw disk look that way; say format=qcow2 or format=raw "
+                       "(atoll vol: --type or --from)",
                        path);
     *ret_format = IMG_RAW;
     return 0;
@@ -74,8 +75,8 @@ struct lock *img_lock(struct img *img)
     return &img->shared.lock;
 }
 
-static int backing_format(const struct qcow2_header *header, const struct file *file,
-                          enum img_format *ret_format, struct err *err)
+int img_backing_format(const struct qcow2_header *header, const char *path,
+                       enum img_format *ret_format, struct err *err)
 {
     if (strcmp(header->backing_format, "raw") == 0 ||
         strcmp(header->backing_format, "host_device") == 0)
@@ -87,12 +88,12 @@ static int backing_format(const struct qcow2_header *header, const struct file *
                        "disk '%s': its header does not say what format its backing file '%.100s' "
                        "has; say it once with: atoll vol rebase --unsafe --backing '%.100s' "
                        "--backing-format raw (or qcow2) '%.100s'",
-                       file->path, header->backing, header->backing, file->path);
+                       path, header->backing, header->backing, path);
     else
         return err_set(err, -EOPNOTSUPP,
                        "disk '%s': its backing file has the format '%s'; raw and qcow2 are known "
                        "here",
-                       file->path, header->backing_format);
+                       path, header->backing_format);
     return 0;
 }
 
@@ -191,7 +192,7 @@ static int find_files(struct img *img, const struct img_options *options, enum i
         link->size_bytes = UINT64_MAX; /* qcow2, to be opened */
         if (result != 0 || header->backing[0] == '\0' || options->is_alone)
             break;
-        result = backing_format(header, link->file, &format, err);
+        result = img_backing_format(header, link->file->path, &format, err);
         if (result == 0)
             result = open_backing(img, header, options, err);
     }

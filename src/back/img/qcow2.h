@@ -90,6 +90,9 @@ enum qcow2_zero_flag {
 MUST_CHECK int qcow2_write(struct qcow2 *q, u64 offset, const void *from, u64 bytes);
 MUST_CHECK int qcow2_zero(struct qcow2 *q, u64 offset, u64 bytes, unsigned flags);
 MUST_CHECK int qcow2_flush(struct qcow2 *q);
+/* Lets the header name another backing file, or none (""). Flushed when it returns. */
+MUST_CHECK int qcow2_set_backing(struct qcow2 *q, const char *name, const char *format,
+                                 struct err *err);
 /* True when a flush has more to do than to sync the data file. The lock is held. */
 bool qcow2_needs_flush(const struct qcow2 *q);
 

@@ -1,5 +1,6 @@
 /*
- * back/img/qcow2_resize.c - a longer or shorter disk: L1, what lies beyond the end, the header.
+ * back/img/qcow2_resize.c - a longer or shorter disk, and another backing file: L1, what lies
+ * beyond the end, the header.
  */
 #include <errno.h>
 #include <string.h>
@@ -108,6 +109,22 @@ static int shrink(struct qcow2 *q, u64 size_bytes)
     }
     if (result == 0)
         result = set_size(q, size_bytes);
+    return result;
+}
+
+int qcow2_set_backing(struct qcow2 *q, const char *name, const char *format, struct err *err)
+{
+    struct qcow2_header *header = &q->header;
+    if (strlen(name) > QCOW2_NAME_MAX || strlen(format) > QCOW2_FORMAT_NAME_MAX)
+        return err_set(err, -ENAMETOOLONG, "the backing file's name is longer than 1023 bytes");
+    strcpy(header->backing, name);
+    strcpy(header->backing_format, name[0] != '\0' ? format : "");
+    int result = qcow2_flush(q);
+    if (result != 0)
+        return err_set(err, result, "disk '%s': flush: %s", q->file->path, strerror(-result));
+    result = qcow2_header_write(header, q->file, err);
+    if (result == 0 && file_sync(q->file) != 0)
+        result = err_set(err, -EIO, "disk '%s': the header could not be written", q->file->path);
     return result;
 }
 
