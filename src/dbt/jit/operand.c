@@ -8,6 +8,8 @@
  */
 #include "dbt/jit/draft_priv.h"
 
+enum { RSI = 6 };
+
 /* A guest register in a field of the encoding. */
 enum field_name { FIELD_REG, FIELD_RM, FIELD_VVVV, FIELD_NONE };
 
@@ -301,6 +303,16 @@ static bool flags_again(const struct draft *draft, const struct draft_insn *one,
                        : changed == 0 && !(recipe->inputs & flags_gprs_written(insn));
 }
 
+/* Has RSI address the operand meanwhile: a register that is never one of four with high bytes. */
+static void borrow(struct draft *draft, struct host_mem *mem)
+{
+    draft_fold(draft, mem);
+    struct host_mem at = host_mem_base(T0, mem->disp);
+    emit_store(&draft->out, RSI, STATE, STATE_AT(jit_spill));
+    emit_lea(&draft->out, true, RSI, &at);
+    *mem = host_mem_base(RSI, 0);
+}
+
 bool draft_generic(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
@@ -319,7 +331,7 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
         return encode_insn(out, one->bytes, insn, &encoding);
     }
     struct flags_recipe recipe;
-    bool before = false, again = flags_again(draft, one, &recipe, &before);
+    bool before = false, again = flags_again(draft, one, &recipe, &before), borrowed = false;
     if (count < 0)
         return false;
     fill_fields(insn, uses, count, scratch, &encoding);
@@ -331,8 +343,12 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
         draft_access(draft, one, &access, &encoding.mem);
         if (count > 0)
             draft_fold(draft, &encoding.mem);
-        if (!encode_possible(insn, &encoding)) {
-            out->at = start; /* AH to BH with memory at r8: give the access up again */
+        if (!encode_possible(insn, &encoding)) { /* AH to BH with memory at r8: not with REX */
+            borrow(draft, &encoding.mem);
+            borrowed = true;
+        }
+        if (!encode_possible(insn, &encoding) || (borrowed && (before || can_trap(insn)))) {
+            out->at = start; /* give the access up again */
             draft->cold_count = colds;
             return false;
         }
@@ -348,6 +364,8 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
         out->at = start;
         return false;
     }
+    if (borrowed)
+        emit_load(out, RSI, STATE, STATE_AT(jit_spill));
     for (int i = 0; i < count; i++)
         if (uses[i].written)
             emit_store(out, scratch + (unsigned)i, STATE, slot_at(uses[i].gpr));
