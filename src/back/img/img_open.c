@@ -16,9 +16,9 @@
 #include "base/alloc.h"
 #include "host/fd.h"
 
-enum { CACHE_PAGES_FIRST = 4096, CACHE_PAGES_REST = 4096, CACHE_PAGES_MIN = 16 };
+enum { CACHE_PAGES_FIRST = 2048, CACHE_PAGES_REST = 2048, CACHE_PAGES_MIN = 4 };
 enum { SECTOR_BYTES = 512 };
-enum { L1_BYTES_MAX = 40 << 20 /* of all links */ };
+enum { L1_BYTES_MAX = 32 << 20 /* of all links */ };
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -184,7 +184,7 @@ static int find_files(struct img *img, const struct img_options *options, enum i
         if (result == 0 && l1_bytes > L1_BYTES_MAX)
             result = err_set(
                 err, -E2BIG,
-                "disk '%s': the L1 tables of its chain take more than 40 MiB; make the "
+                "disk '%s': the L1 tables of its chain take more than 32 MiB; make the "
                 "chain shorter with 'atoll vol commit'",
                 options->path);
         if (result == 0 && img->count == 1)

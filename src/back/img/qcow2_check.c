@@ -19,7 +19,7 @@
 #include "host/fault.h"
 
 enum { PROBLEMS_MAX = 100, PROBLEM_BYTES = 128 };
-#define CLUSTERS_MAX (BIT(34))
+#define CLUSTERS_MAX (BIT(30))
 
 struct checker {
     struct qcow2 *q;
@@ -50,7 +50,7 @@ static bool use(struct checker *checker, u64 offset, u64 bytes, const char *what
         return true;
     if (offset > INT64_MAX || last >= checker->clusters) {
         checker->report.bad_count++;
-        problem(checker, "%s at %#llx lies beyond the end of the file", what,
+        problem(checker, "%s at 0x%llx lies beyond the end of the file", what,
                 (unsigned long long)offset);
         return false;
     }
@@ -64,7 +64,7 @@ static bool is_misaligned(struct checker *checker, u64 offset, const char *what)
     if ((offset & (checker->q->cluster_bytes - 1)) == 0)
         return false;
     checker->report.bad_count++;
-    problem(checker, "%s at %#llx does not start with a cluster", what, (unsigned long long)offset);
+    problem(checker, "%s at 0x%llx does not start with a cluster", what, (unsigned long long)offset);
     return true;
 }
 
@@ -206,7 +206,7 @@ static void compare_flag(struct checker *checker, u64 entry, u64 refs, const cha
     if (!*ret_differs)
         return;
     checker->report.flag_count++;
-    problem(checker, "%s at %#llx is used %llu times, and marked otherwise", what,
+    problem(checker, "%s at 0x%llx is used %llu times, and marked otherwise", what,
             (unsigned long long)(entry & QCOW2_OFFSET_MASK), (unsigned long long)refs);
 }
 

@@ -26,7 +26,7 @@ int qcow2_corrupt(struct qcow2 *q, const char *what, u64 where)
         return -EIO;
     q->is_corrupt = true;
     log_error("disk",
-              "'%s': the qcow2 tables are damaged: %s %#llx; look at it with 'atoll vol "
+              "'%s': the qcow2 tables are damaged: %s 0x%llx; look at it with 'atoll vol "
               "check'",
               q->file->path, what, (unsigned long long)where);
     if (q->file->read_only || q->header.version < 3)
@@ -174,6 +174,15 @@ static bool follows(const struct qcow2_extent *first, const struct qcow2_extent 
            (first->host + first->bytes == second->host && first->is_own == second->is_own);
 }
 
+/* How many bytes from OFFSET on have no L2 table: a large, empty disk is looked through by tables.
+ */
+static u64 gap_at(const struct qcow2 *q, u64 offset)
+{
+    unsigned bits = q->cluster_bits + q->table_bits;
+    u64 index = offset >> bits;
+    return index < q->l1_count && q->l1[index] == 0 ? ((index + 1) << bits) - offset : 0;
+}
+
 int qcow2_map(struct qcow2 *q, u64 offset, u64 bytes, bool may_load,
               struct qcow2_extent *ret_extent)
 {
@@ -188,6 +197,11 @@ int qcow2_map(struct qcow2 *q, u64 offset, u64 bytes, bool may_load,
     extent_within(q, &cluster, offset, ret_extent);
     while (ret_extent->bytes < bytes) {
         u64 at = offset + ret_extent->bytes;
+        u64 gap = ret_extent->kind == QCOW2_ABSENT ? gap_at(q, at) : 0;
+        if (gap != 0) {
+            ret_extent->bytes += gap;
+            continue;
+        }
         /* What cannot be told now ends the extent; whoever asks for it next learns why. */
         if ((at & (q->cluster_bytes - 1)) == 0 &&
             qcow2_cluster_get(q, at >> q->cluster_bits, may_load, &cluster) != 0)

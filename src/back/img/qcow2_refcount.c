@@ -12,6 +12,10 @@
 #include "back/img/qcow2_priv.h"
 #include "base/alloc.h"
 
+/* So many clusters may be counted beyond the file's end: a crash can leave some, damage leaves
+ * more. */
+enum { LOST_MAX = 1 << 20 };
+
 static unsigned block_bits(const struct qcow2 *q)
 {
     return q->cluster_bits + 3 - q->header.refcount_order;
@@ -179,6 +183,8 @@ static int find_run(struct qcow2 *q, u64 *number, u64 max, u64 *ret_count)
             count++;
         else if (count > 0)
             break;
+        else if (at > q->end_cluster + LOST_MAX)
+            return qcow2_corrupt(q, "counted as used beyond the end of the file is cluster", at);
         else
             ++*number;
     }

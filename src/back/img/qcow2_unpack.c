@@ -13,7 +13,7 @@
 #include "back/img/qcow2_priv.h"
 #include "base/alloc.h"
 
-enum { WINDOW_BITS = 15, PACKED_UNIT_BYTES = 512 };
+enum { WINDOW_BITS = 15, PACKED_UNIT_BYTES = 512, LARGE_BYTES = 1 << 20 };
 
 void qcow2_packed_place(const struct qcow2 *q, u64 descriptor, u64 *ret_offset, u64 *ret_bytes)
 {
@@ -85,7 +85,9 @@ int qcow2_unpack(struct qcow2 *q, u64 descriptor, const u8 **ret_data)
 {
     struct qcow2_shared *shared = q->shared;
     struct qcow2_unpacked *oldest = &shared->unpacked[0];
-    for (unsigned i = 0; i < QCOW2_UNPACKED_COUNT; i++) {
+    /* Large clusters hold enough each. */
+    unsigned count = q->cluster_bytes < LARGE_BYTES ? QCOW2_UNPACKED_COUNT : 1;
+    for (unsigned i = 0; i < count; i++) {
         struct qcow2_unpacked *one = &shared->unpacked[i];
         if (one->from == q && one->descriptor == descriptor) {
             one->last_use = ++shared->clock;

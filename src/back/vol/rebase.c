@@ -40,6 +40,19 @@ static int read_or_zero(struct img *img, unsigned first, u64 offset, u8 *to, u64
     return img_read(img, first, offset, to, bytes);
 }
 
+/* How many bytes from OFFSET on are known to be zeroes in the old and in the new backing file. */
+static int both_empty(struct img *img, struct img *below, u64 offset, u64 bytes, u64 *ret_bytes)
+{
+    struct img_extent old = {.kind = QCOW2_ZEROES, .bytes = bytes}, fresh = old;
+    int result = img_count(img) > 1 ? img_map(img, 1, offset, bytes, true, &old) : 0;
+    if (result == 0 && below != NULL)
+        result = img_map(below, 0, offset, bytes, true, &fresh);
+    *ret_bytes = old.kind == QCOW2_ZEROES && fresh.kind == QCOW2_ZEROES
+                     ? min_u64(old.bytes, fresh.bytes)
+                     : 0;
+    return result;
+}
+
 /* Copies into the image what it has shown from below, where the new backing file shows another. */
 static int keep_differences(struct img *img, struct img *below, u8 *old, u8 *fresh,
                             const struct vol_progress *progress)
@@ -52,8 +65,12 @@ static int keep_differences(struct img *img, struct img *below, u8 *old, u8 *fre
         result = qcow2_map(q, at, total - at, true, &extent);
         if (result != 0)
             break;
-        u64 bytes = extent.bytes;
-        if (extent.kind == QCOW2_ABSENT) {
+        u64 bytes = extent.bytes, empty = 0;
+        if (extent.kind == QCOW2_ABSENT)
+            result = both_empty(img, below, at, bytes, &empty);
+        if (result == 0 && empty != 0) {
+            bytes = empty;
+        } else if (result == 0 && extent.kind == QCOW2_ABSENT) {
             /* A cluster at a time, or more: so that no write meets the rest of its own cluster. */
             bytes = min_u64(bytes, max_u64(cluster_bytes, 65536) - (at & (cluster_bytes - 1)));
             bytes = min_u64(bytes, COPY_BYTES);
