@@ -16,7 +16,7 @@ SECTOR = 512
 GRUB = pathlib.Path('/usr/lib/grub')
 MODULES = 'ext2 fat part_msdos part_gpt normal linux echo configfile search test ls serial terminal ' \
           'reboot halt sleep'.split()
-ESP_GUID, LINUX_GUID = 'ef00', '8300'
+ESP_TYPE, LINUX_TYPE = 'ef00', '8300'
 
 
 def need(*tools):
@@ -98,26 +98,36 @@ def bios_disk(disk, scratch, boot, root=None):
     return disk
 
 
-def efi_partition(path, scratch, mebibytes=34):
-    """A FAT file system with GRUB where firmware looks when it has no boot entry."""
-    need('mkfs.vfat', 'mcopy', 'grub-mkimage')
-    early = scratch / 'early.cfg'
-    early.write_text('search --set=root --file /grub/grub.cfg\nset prefix=($root)/grub\n')
-    core = scratch / 'BOOTX64.EFI'
-    grub_core(core, 'x86_64-efi', '/grub', 'efi_gop', early=early)
+def fat(path, files, mebibytes=34):
+    """A FAT file system with FILES by their names, whose folders are made."""
+    need('mkfs.vfat', 'mcopy')
     path.unlink(missing_ok=True)
     with path.open('wb') as out:
         out.truncate(mebibytes * MIB)
     run('mkfs.vfat', '-F', '32', path)
-    for folder in ('EFI', 'EFI/BOOT'):
-        run('mmd', '-i', path, f'::{folder}')
-    run('mcopy', '-i', path, core, '::EFI/BOOT/BOOTX64.EFI')
+    made = set()
+    for name, source in files.items():
+        for parent in reversed(list(pathlib.PurePath(name).parents)[:-1]):
+            if parent not in made:
+                run('mmd', '-i', path, f'::{parent}')
+                made.add(parent)
+        run('mcopy', '-i', path, source, f'::{name}')
     return path
 
 
-def uefi_disk(disk, scratch, boot, root=None):
+def efi_partition(path, scratch):
+    """A FAT file system with GRUB where firmware looks when it has no boot entry."""
+    need('grub-mkimage')
+    early = scratch / 'early.cfg'
+    early.write_text('search --set=root --file /grub/grub.cfg\nset prefix=($root)/grub\n')
+    core = scratch / 'BOOTX64.EFI'
+    grub_core(core, 'x86_64-efi', '/grub', 'efi_gop', early=early)
+    return fat(path, {'EFI/BOOT/BOOTX64.EFI': core})
+
+
+def gpt_disk(disk, parts):
+    """DISK with a GPT: an EFI system partition first, then Linux's."""
     need('sgdisk')
-    parts = [efi_partition(scratch / 'esp', scratch), boot] + ([root] if root else [])
     sizes = size_of(*parts)
     disk.unlink(missing_ok=True)
     with disk.open('wb') as out:
@@ -125,9 +135,13 @@ def uefi_disk(disk, scratch, boot, root=None):
     words, at = [], 1
     for index, size in enumerate(sizes, 1):
         words += [f'--new={index}:{at}M:+{size}M',
-                  f'--typecode={index}:{ESP_GUID if index == 1 else LINUX_GUID}']
+                  f'--typecode={index}:{ESP_TYPE if index == 1 else LINUX_TYPE}']
         at += size
     run('sgdisk', *words, disk)
     for index, part in enumerate(parts):
         paste(disk, (1 + sum(sizes[:index])) * MIB, part)
     return disk
+
+
+def uefi_disk(disk, scratch, boot, root=None):
+    return gpt_disk(disk, [efi_partition(scratch / 'esp', scratch), boot] + ([root] if root else []))
