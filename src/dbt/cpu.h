@@ -58,7 +58,7 @@ enum cpu_attention {
 
 /* What translated code reaches with a displacement from the state register; see jit/. */
 enum { CPU_JIT_GUARDS = 1 << 14, CPU_JIT_TARGETS = 1 << 16, CPU_JIT_TARGET_ROTATE = 14 };
-enum { CPU_JIT_BUFFER = 64 };
+enum { CPU_JIT_BUFFER = 64, CPU_JIT_GROUPS = 12 };
 struct cpu_jit_tables {
     /* By code_page: its number, while its mapping is known to hold, and, for code that may run at
      * any address, how far from its home that is plus jit_guard_tag; ~0 matches nothing there. */
@@ -229,6 +229,8 @@ struct cpu {
     u64 jit_refills; /* counts what translated code took from the second-level TLB */
     u64 jit_slow[2]; /* r8 and r9 around a call for an access that missed */
     u8 jit_buffer[2 * CPU_JIT_BUFFER] __attribute__((aligned(64)));
+    u64 jit_groups[CPU_JIT_GROUPS]; /* host address - GVA of operands that were tested together */
+    u64 jit_rounds;     /* what a loop's counter has after the last round that was tested ahead */
     u64 jit_runs;       /* counts how often the block on trial runs */
     u32 jit_fills;      /* counts down fills of lines until jit/ looks why there are so many */
     u32 jit_line_clock; /* wraps whenever an access that missed its line is to fill it */

@@ -233,7 +233,9 @@ void draft_access(struct draft *draft, const struct draft_insn *one, const struc
     u64 address = (u64)access->ea.disp +
                   (access->ea.base == INSN_RIP ? insn_next_rip(draft, one) : 0);
     bool in_page = (address & 4095) + access->bytes <= 4096;
-    if (access->keep_flags)
+    if (draft_is_member(draft, one))
+        draft_member(draft, one, access, ret_mem);
+    else if (access->keep_flags)
         check_keeping_flags(draft, one, access, ret_mem);
     else if (is_constant(&access->ea) && !(draft->relative && access->ea.base == INSN_RIP) &&
              access->ea.segment != X86_FS && access->ea.segment != X86_GS && in_page)
@@ -244,7 +246,7 @@ void draft_access(struct draft *draft, const struct draft_insn *one, const struc
 
 void draft_fold(struct draft *draft, struct host_mem *mem)
 {
-    if (mem->index == EMIT_NO_INDEX)
+    if (mem->index != T1 && mem->base != T1)
         return;
     emit_lea(&draft->out, true, T0, mem);
     *mem = host_mem_base(T0, 0);

@@ -47,8 +47,10 @@ static bool lets_flags_pass(const struct draft_insn *one)
     }
 }
 
-static unsigned check_count(const struct draft_insn *one)
+static unsigned check_count(const struct draft *draft, const struct draft_insn *one)
 {
+    if (draft_is_member(draft, one))
+        return 0;
     const struct insn *insn = &one->insn;
     bool stack = insn->op == OP_PUSH || insn->op == OP_POP || insn->op == OP_LEAVE ||
                  insn->op == OP_CALL || insn->op == OP_CALL_IND || insn->op == OP_RET;
@@ -85,14 +87,14 @@ static bool pays(const struct draft *draft, const struct draft_insn *one)
     struct flags_recipe recipe;
     if (is_border(draft, one))
         return true;
-    if (check_count(one) == 0)
+    if (check_count(draft, one) == 0)
         return false;
     for (; at < end && !ends_run(&at->insn) && lets_flags_pass(at); at++)
-        checks += check_count(at);
+        checks += check_count(draft, at);
     if (at < end && is_border(draft, at))
         return true;
     bool leaves = at < end && may_be_border(draft, at);
-    checks += at < end && ends_run(&at->insn) ? check_count(at) : 0;
+    checks += at < end && ends_run(&at->insn) ? check_count(draft, at) : 0;
     return checks >= (leaves ? 1 : CHECKS_MIN) && !flags_recipe(draft, one, &recipe);
 }
 
@@ -101,7 +103,7 @@ static struct host_mem flags_place(void)
     return host_mem_base(STATE, STATE_AT(jit_flags));
 }
 
-static void put_away(struct draft *draft)
+void draft_flags_put_away(struct draft *draft)
 {
     struct emitter *out = &draft->out;
     struct host_mem place = flags_place();
@@ -154,7 +156,7 @@ void draft_flags_before(struct draft *draft, struct draft_insn *one)
     else if (!pass)
         draft_flags_back(draft);
     else if (!draft->flags_away && pays(draft, one))
-        put_away(draft);
+        draft_flags_put_away(draft);
     one->flags_away = draft->flags_away;
     if (one->flags_away)
         one->live_before = 0;

@@ -21,7 +21,7 @@ struct cold *draft_cold(struct draft *draft, enum cold_kind kind)
         return NULL;
     }
     struct cold *cold = &draft->colds[draft->cold_count++];
-    *cold = (struct cold){.kind = kind};
+    *cold = (struct cold){.kind = kind, .again = draft->inside, .flags_away = draft->flags_away};
     return cold;
 }
 
@@ -105,6 +105,7 @@ static void do_jcc(struct draft *draft, const struct draft_insn *one)
     unsigned condition = insn_condition(&one->insn);
     if (draft_is_backwards(draft, target)) { /* the poll stands on the taken way only */
         u8 *skip = emit_jcc(out, condition ^ 1, NULL);
+        draft_next_round(draft, one);
         exit_branch(draft, target, NULL, 0);
         emit_patch(skip, out->at);
         return;
@@ -264,6 +265,7 @@ void draft_control(struct draft *draft, const struct draft_insn *one)
         do_jcc(draft, one);
         break;
     case OP_JMP:
+        draft_next_round(draft, one);
         exit_branch(draft, branch_target(draft, one), NULL, 0);
         break;
     case OP_JCXZ:
@@ -332,6 +334,7 @@ static void cold_again(struct draft *draft)
 void draft_cold_code(struct draft *draft)
 {
     struct emitter *out = &draft->out;
+    draft_cold_stretches(draft);
     for (unsigned i = 0; i < draft->cold_count && !out->full && !draft->failed; i++) {
         const struct cold *cold = &draft->colds[i];
         if (cold->kind == COLD_EXIT) {
@@ -343,12 +346,16 @@ void draft_cold_code(struct draft *draft)
             continue;
         }
         emit_patch(cold->jump, out->at);
+        if (cold->poll)
+            emit_patch(cold->poll, out->at);
         if (cold->restore_flags)
             keep_restore(out);
         if (cold->restore_rcx)
             emit_load(out, RCX, STATE, STATE_AT(jit_spill));
         if (cold->kind == COLD_ACCESS)
             draft_cold_access(draft, cold);
+        else if (cold->kind == COLD_STRETCH || (cold->kind == COLD_SLOW && cold->again))
+            draft_cold_again(draft, cold);
         else if (cold->kind == COLD_SLOW)
             cold_slow(draft, cold);
         else

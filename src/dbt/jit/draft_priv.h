@@ -8,7 +8,7 @@
 #include "dbt/jit/encode.h"
 #include "dbt/jit/slow_priv.h"
 
-enum { COLD_MAX = 3 * JIT_BLOCK_INSNS + 8 };
+enum { COLD_MAX = 6 * JIT_BLOCK_INSNS + 16 };
 
 /* How an instruction is translated. */
 enum insn_how {
@@ -27,7 +27,11 @@ struct draft_insn {
     u8 *code;        /* where its hot code begins */
     u32 live_before; /* arithmetic flags that it or what follows reads */
     u32 killed;      /* those that it gives new values, or values that nobody may rely on */
+    u32 live;        /* in a stretch (group.c): the same, before away.c took some of them */
+    u8 group;        /* in a stretch: its operand's group, or GROUP_NONE */
+    u8 *again;       /* in a stretch: its code where all is tested */
 };
+enum { GROUP_NONE = 0xff };
 
 /* What was decoded lately, by the first eight bytes: of instructions that are no longer. */
 struct draft_known {
@@ -38,11 +42,12 @@ struct draft_known {
 enum { DRAFT_KNOWN = 1024 };
 
 enum cold_kind {
-    COLD_SLOW,   /* the instruction is interpreted */
-    COLD_ACCESS, /* a memory access that missed */
-    COLD_EXIT,   /* an exit's stub */
-    COLD_READY,  /* an interpreted instruction in decoded form */
-    COLD_AGAIN   /* the block cannot run as things are: back to C, to find it anew */
+    COLD_SLOW,    /* the instruction is interpreted */
+    COLD_ACCESS,  /* a memory access that missed */
+    COLD_EXIT,    /* an exit's stub */
+    COLD_READY,   /* an interpreted instruction in decoded form */
+    COLD_STRETCH, /* to where all is tested (stretch.c) */
+    COLD_AGAIN    /* the block cannot run as things are: back to C, to find it anew */
 };
 
 /* How flags are made again (flags.c). */
@@ -73,7 +78,7 @@ struct cold {
     u8 *jump;           /* the displacement of the branch that comes here; may be NULL for exits */
     u8 *resume;         /* slow: the end of the instruction */
     u32 number;         /* slow: meta; exit: the exit */
-    u8 *poll;           /* exit: a second branch that comes here; may be NULL */
+    u8 *poll;           /* a second branch that comes here; may be NULL */
     u8 *retry, *done;   /* access: before the test, and after it */
     u64 address;        /* access of FORM_CONSTANT */
     struct guest_ea ea; /* access of FORM_KEEP */
@@ -84,6 +89,50 @@ struct cold {
     struct flags_recipe recipe; /* access: the flags are lost and must be made again */
     const struct draft_insn *group; /* access: of these instructions together (stack.c), or NULL */
     u8 group_count;
+    const struct draft_insn *again; /* what misses in a stretch goes on where this is tested */
+    bool flags_away;                /* and flags are away before */
+    u8 span;                        /* access: it is a group's test of so many bytes */
+};
+
+/* What a register holds: a value that something had or left, and a constant. */
+struct draft_value {
+    u8 id; /* by number: what that GPR had when the stretch began */
+    s32 add;
+};
+
+/* Operands that differ by constants. */
+struct draft_group {
+    u8 base, index, scale, segment; /* values */
+    struct guest_ea ea;             /* the lowest byte, where the test is */
+    u8 first, last, check;          /* instructions: the operands', and the one before which the
+                                     * test is */
+    bool write, used;
+    bool write_branch; /* a branch stands before the first write */
+    int branch;        /* the last one before the first operand, or -1 */
+    s32 low, high;     /* the bytes from the values on */
+    unsigned saved;    /* instructions of translated code */
+    bool stride_known; /* the test is before the loop: */
+    s32 stride;        /* from round to round */
+    unsigned line;
+};
+
+/* What is known of a run of instructions, and the stretch in it. */
+enum { DRAFT_GROUPS = CPU_JIT_GROUPS, DRAFT_STRETCHES = 4 };
+struct group_plan {
+    bool any;         /* there is a stretch: */
+    u8 start, end;    /* its first instruction, and the one behind it */
+    u8 next;          /* the first instruction that was not looked at */
+    u8 counter;       /* a GPR that tells rounds of the loop, */
+    s32 counter_step; /* which grows by so much; 0: it is no loop */
+    struct draft_group groups[DRAFT_GROUPS];
+    unsigned group_count;
+    int branch; /* while looking: the last one, or -1 */
+    u8 next_value;
+    struct draft_value values[JIT_BLOCK_INSNS + 1][X86_GPR_COUNT];
+};
+struct draft_stretch {
+    u8 start, end;
+    u8 *resume; /* behind it */
 };
 
 /* A line that a block's accesses use (line.c). */
@@ -91,7 +140,7 @@ struct draft_line {
     u64 key;
     u8 line;
 };
-enum { DRAFT_LINES = 12 };
+enum { DRAFT_LINES = 20 };
 
 struct draft {
     struct cpu *cpu;
@@ -115,8 +164,13 @@ struct draft {
     bool hot;      /* lines are used for all registers */
     struct draft_line lines[DRAFT_LINES];
     unsigned line_count;
-    bool flags_away; /* as of the instruction being translated */
-    bool ended;      /* the last instruction leaves the block in all cases */
+    struct group_plan plan;
+    struct draft_stretch stretches[DRAFT_STRETCHES];
+    unsigned stretch_count;
+    const struct draft_insn *inside; /* what is translated in a stretch; NULL outside of them */
+    u8 *round;                       /* where the next round of the loop begins */
+    bool flags_away;                 /* as of the instruction being translated */
+    bool ended;                      /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;
     unsigned resumed; /* so many of them know already where they resume */
@@ -163,6 +217,29 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
                 struct host_mem *ret_mem);
 /* Before the call of a line's stub: the address into T0. */
 void draft_cold_line(struct draft *draft, const struct cold *cold);
+/* line.c: a line for KEY, and where its fields are. */
+bool draft_group_line(struct draft *draft, unsigned *ret_line);
+s32 draft_line_at(const struct draft *draft, unsigned line, size_t field);
+unsigned draft_line_size(unsigned bytes);
+/* group.c: makes draft->plan for the instructions from START on. */
+void draft_plan(struct draft *draft, unsigned start);
+/* stretch.c: before instruction AT is translated, and after the last one. */
+void draft_stretch_before(struct draft *draft, unsigned at);
+void draft_stretch_end(struct draft *draft);
+/* Whether ONE's operand was tested with its group; the operand then. */
+static inline bool draft_is_member(const struct draft *draft, const struct draft_insn *one)
+{
+    return draft->inside != NULL && one->group != GROUP_NONE;
+}
+void draft_member(struct draft *draft, const struct draft_insn *one, const struct access *access,
+                  struct host_mem *ret_mem);
+/* A branch back to the next round, if ONE ends a loop whose rounds were tested ahead. */
+void draft_next_round(struct draft *draft, const struct draft_insn *one);
+/* Leaves the stretch for where ONE is tested. */
+void draft_leave_stretch(struct draft *draft);
+/* The cold code: all stretches again with tests; the way there, if COLD has one. */
+void draft_cold_stretches(struct draft *draft);
+void draft_cold_again(struct draft *draft, const struct cold *cold);
 /* stack.c: a group of pushes or pops that begins with ONE; how many they are, or 0. */
 unsigned draft_stack_group(struct draft *draft, struct draft_insn *one);
 /* translate.c: one instruction. */
@@ -247,6 +324,8 @@ void draft_cold_code(struct draft *draft);
 /* away.c: called before ONE is translated: puts flags away, or takes them back, as it needs. Where
  * they are away, live_before is cleared: the instruction may change the host's. */
 void draft_flags_before(struct draft *draft, struct draft_insn *one);
+/* Puts them away; T1 is lost. */
+void draft_flags_put_away(struct draft *draft);
 /* Takes them back if they are away; T1 is lost. */
 void draft_flags_back(struct draft *draft);
 

@@ -130,6 +130,8 @@ bool flags_recipe(const struct draft *draft, const struct draft_insn *one,
     u32 live = one->live_before & FLAGS, written = 0;
     s32 moved = 0;
     const struct draft_insn *from = one;
+    if (draft_is_member(draft, one))
+        return false;
     do {
         if (from == draft->insns)
             return false;

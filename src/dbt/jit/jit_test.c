@@ -28,6 +28,7 @@
 #include "core/mem.h"
 #include "dbt/cpu.h"
 #include "dbt/jit.h"
+#include "dbt/jit/test_group.h"
 #include "dbt/jit/test_system.h"
 #include "host/cpu.h"
 #include "vcpu/dbt/translator.h"
@@ -46,7 +47,8 @@ enum {
     DATA_BYTES = 0x4000,
     READ_ONLY = 0x22000,
     ABSENT = 0x23000,
-    OTHER = 0x30000, /* what odd aliases have as the second page of code */
+    DEVICE = 0x40000, /* no memory */
+    OTHER = 0x30000,  /* what odd aliases have as the second page of code */
     SEQUENCE_MAX = 24
 };
 
@@ -106,6 +108,8 @@ static void tables_make(void)
             entry &= ~2ull;
         if (page * 4096u == ABSENT)
             entry = 0;
+        if (page * 4096u == DEVICE)
+            entry |= 2 * RAM_BYTES;
         store_le64(ram + TABLES + 3 * 4096 + page * 8ull, entry);
         store_le64(ram + TABLES + 4 * 4096 + page * 8ull, entry);
     }
@@ -316,6 +320,21 @@ static void sequence_make(u64 rip)
         branch_aim(starts[n], starts[n + 1 + below(count - n)]);
 }
 
+/* Instructions on few bases, which lie before the ends of pages: of data, of what cannot be written
+ * or is not there, of code, of an alias, and of a device. */
+static void group_make(struct x86_state *state)
+{
+    const struct test_group group = {
+        random_u64,
+        {DATA, DATA + 0x1000, READ_ONLY, ALIAS_BYTES + DATA, CODE + 4096, OTHER, DEVICE - 4096},
+        7};
+    state->rip = CODE + below(64);
+    memset(ram + CODE, 0xf4, CODE_BYTES);
+    memset(ram + OTHER, 0xf4, 4096);
+    test_group_state(&group, state);
+    (void)test_group_sequence(&group, ram + state->rip, 2048);
+}
+
 /* ---- comparing ---- */
 
 /* A case that does not end by itself is stopped, and not counted. */
@@ -451,7 +470,10 @@ static void test_random_sequences(void **unused)
     for (unsigned n = 0; n < case_count && tally.differences < 3; n++) {
         code_bytes = n & 1 ? 4 : 8;
         state_random(&from);
-        sequence_make(from.rip);
+        if (code_bytes == 8 && below(3) == 0)
+            group_make(&from);
+        else
+            sequence_make(from.rip);
         for (unsigned i = 0; i < DATA_BYTES; i += 8)
             store_le64(ram + DATA + i, below(3) ? DATA + below(0x3000) : random_u64());
         tables_make();

@@ -21,14 +21,14 @@ _Static_assert(sizeof(struct cpu_line) == 1 << LINE_SHIFT, "a number is scaled b
 enum { LINE_BYTES_MAX = 1 << (CPU_LINE_SIZES - 1), LINE_CLOCK_BITS = 3 };
 enum { LINE_STACK = 0, LINE_FS = 2, LINE_GS = 4, LINE_FIRST = 6 };
 
-static s32 line_at(const struct draft *draft, unsigned line, size_t field)
+s32 draft_line_at(const struct draft *draft, unsigned line, size_t field)
 {
     return STATE_AT(lines) +
            (s32)((draft->privilege * CPU_LINES + line) * sizeof(struct cpu_line)) + (s32)field;
 }
 
 /* The size that an access of BYTES is tested as. */
-static unsigned size_of(unsigned bytes)
+unsigned draft_line_size(unsigned bytes)
 {
     unsigned size = 0;
     while (1u << size < bytes)
@@ -38,7 +38,8 @@ static unsigned size_of(unsigned bytes)
 
 static s32 limit_at(const struct draft *draft, unsigned line, unsigned bytes)
 {
-    return line_at(draft, line, offsetof(struct cpu_line, limit) + size_of(bytes) * sizeof(u64));
+    return draft_line_at(draft, line,
+                         offsetof(struct cpu_line, limit) + draft_line_size(bytes) * sizeof(u64));
 }
 
 /* What accesses must have in common to use one line: registers, and for constants the page. */
@@ -78,13 +79,25 @@ static bool line_pick(struct draft *draft, const struct draft_insn *one, const s
     return true;
 }
 
+bool draft_group_line(struct draft *draft, unsigned *ret_line)
+{
+    struct jit *jit = draft->jit;
+    if (draft->line_count == DRAFT_LINES)
+        return false;
+    jit->line_next = jit->line_next + 2 < CPU_LINES ? jit->line_next + 2 : LINE_FIRST;
+    draft->lines[draft->line_count++] = (struct draft_line){~0ull, (u8)jit->line_next};
+    *ret_line = jit->line_next;
+    return true;
+}
+
 /* T0 = the address and minus_base, and the operand, where the address is in registers: with one
  * register, the access does not wait for more than that; with two, for their sum. */
 static void test_register(struct draft *draft, const struct guest_ea *ea, unsigned line,
                           struct host_mem *ret_mem)
 {
     struct host_mem sum = {(u8)host_gpr(ea->base), T0, 0, (s32)ea->disp};
-    emit_load(&draft->out, T0, STATE, line_at(draft, line, offsetof(struct cpu_line, minus_base)));
+    emit_load(&draft->out, T0, STATE,
+              draft_line_at(draft, line, offsetof(struct cpu_line, minus_base)));
     emit_lea(&draft->out, true, T0, &sum);
     *ret_mem = (struct host_mem){(u8)host_gpr(ea->base), T1, 0, (s32)ea->disp};
 }
@@ -93,7 +106,7 @@ static void test_sum(struct draft *draft, const struct draft_insn *one, const st
                      unsigned line)
 {
     struct host_mem base = host_mem_base(
-        STATE, line_at(draft, line, offsetof(struct cpu_line, minus_base)));
+        STATE, draft_line_at(draft, line, offsetof(struct cpu_line, minus_base)));
     draft_linear_address(draft, one, access);
     emit_mov(&draft->out, T1, T0);
     emit_alu_mem(&draft->out, ALU_ADD, T0, &base);
@@ -120,7 +133,7 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
     struct host_mem limit = host_mem_base(STATE, limit_at(draft, line, access->bytes));
     emit_alu_mem(out, ALU_CMP, T0, &limit);
     struct cold *cold = draft_missed(draft, one, access, emit_jcc(out, COND_AE, NULL));
-    s32 delta = line_at(draft, line, offsetof(struct cpu_line, delta));
+    s32 delta = draft_line_at(draft, line, offsetof(struct cpu_line, delta));
     if (plain) {
         emit_load(out, T1, STATE, delta);
     } else {
@@ -140,7 +153,7 @@ bool draft_line(struct draft *draft, const struct draft_insn *one, const struct 
 void draft_cold_line(struct draft *draft, const struct cold *cold)
 {
     struct host_mem base = host_mem_base(
-        STATE, line_at(draft, cold->line, offsetof(struct cpu_line, minus_base)));
+        STATE, draft_line_at(draft, cold->line, offsetof(struct cpu_line, minus_base)));
     if (cold->line_sum)
         emit_mov(&draft->out, T0, T1);
     else

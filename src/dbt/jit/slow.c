@@ -29,30 +29,50 @@ static void emit_way(struct draft *draft, const u8 *note, const u8 *to)
     emit_u8(&draft->out, ((u32)way >> 8) & 0xff);
 }
 
+/* A branch that is taken if a group, at T0 in some page, does not end in it. */
+static u8 *leaves_page(struct draft *draft, const struct cold *cold)
+{
+    struct emitter *out = &draft->out;
+    emit_mov32(out, T1, T0);
+    emit_alu_imm(out, ALU_AND, false, T1, PAGE_BYTES - 1);
+    emit_alu_imm(out, ALU_CMP, false, T1, PAGE_BYTES - cold->span);
+    return emit_jcc(out, COND_A, NULL);
+}
+
 void draft_cold_access(struct draft *draft, const struct cold *cold)
 {
     struct emitter *out = &draft->out;
-    if (cold->form & FORM_CONSTANT)
+    u8 form = cold->form | (cold->again ? FORM_FLAGS | FORM_GROUP : 0);
+    bool special = (form & FORM_FLAGS) != 0;
+    u8 *leaves = NULL;
+    if (form & FORM_CONSTANT)
         emit_mov_imm(out, T0, cold->address);
-    if (cold->form & FORM_KEEP)
+    if (form & FORM_KEEP)
         draft_linear_address(draft, cold->one, &(const struct access){.ea = cold->ea});
-    if (cold->form & FORM_LINE)
+    if (form & FORM_LINE)
         draft_cold_line(draft, cold);
+    if (cold->span)
+        leaves = leaves_page(draft, cold);
     emit_call(out, jit_rw(draft->jit, cold->stub));
     const u8 *note = out->at;
-    bool special = (cold->form & FORM_FLAGS) != 0;
-    emit_jmp(out, cold->form & FORM_LINE ? cold->done : cold->retry);
+    emit_jmp(out, form & FORM_LINE ? cold->done : cold->retry);
     emit_u32(out, cold->number);
     /* Groups, and what needs its flags made again, go on after the note. */
     emit_way(draft, note, special ? note + NOTE_BYTES_ALL : cold->resume);
     emit_way(draft, note, cold->done);
     emit_u8(out, cold->bytes);
-    emit_u8(out, cold->form);
+    emit_u8(out, form);
     emit_u8(out, cold->line);
+    if (leaves)
+        emit_patch(leaves, out->at);
     if (!special)
         return;
     if (cold->recipe.from)
         flags_make(draft, &cold->recipe, 0);
+    if (cold->again) {
+        draft_cold_again(draft, cold);
+        return;
+    }
     for (unsigned i = 0; cold->group && i < cold->group_count; i++) {
         draft->flags_away = cold->group[i].flags_away;
         draft_one(draft, cold->group + i);
@@ -148,10 +168,10 @@ u64 jit_slow_access(struct cpu *cpu, u32 unused)
     gva_t gva = cpu->jit_slow[0];
     (void)unused;
     if ((gva & (PAGE_BYTES - 1)) + bytes <= PAGE_BYTES) {
-        if (read_or_write(cpu, gva, note)) {
-            counters->fills++;
+        bool filled = read_or_write(cpu, gva, note);
+        counters->fills += filled;
+        if (filled && !(form & FORM_GROUP)) /* those go one by one after a call of C */
             return ANSWER_CONTINUE;
-        }
     } else if (!(form & (FORM_WRITE | FORM_GROUP)) && read_across(cpu, gva, note)) {
         counters->reads_across++;
         *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_DONE));

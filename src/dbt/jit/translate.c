@@ -10,7 +10,11 @@ void draft_one(struct draft *draft, const struct draft_insn *one)
 {
     switch (one->how) {
     case HOW_GENERIC:
-        if (!draft_generic(draft, one))
+        if (draft_generic(draft, one))
+            break;
+        if (draft->inside)
+            draft_leave_stretch(draft);
+        else
             draft_interpret(draft, one);
         break;
     case HOW_SPECIAL:
@@ -55,13 +59,15 @@ static void translate_all(struct draft *draft)
     }
     for (unsigned i = 0; i < draft->insn_count && !draft->out.full; i++) {
         draft->insns[i].code = draft->out.at;
+        draft_stretch_before(draft, i);
         draft_flags_before(draft, &draft->insns[i]);
-        unsigned group = draft_stack_group(draft, &draft->insns[i]);
+        unsigned group = draft->inside ? 0 : draft_stack_group(draft, &draft->insns[i]);
         for (unsigned k = 1; k < group; k++)
             draft->insns[++i].code = draft->out.at;
         if (group == 0)
             draft_one(draft, &draft->insns[i]);
     }
+    draft_stretch_end(draft);
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     if (!draft->ended || leaves_by_interpreter(draft))
         draft_exit_to(draft, insn_next_rip(draft, last));
@@ -102,6 +108,10 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->code_page = source->page;
     draft->hot = jit->make_hot || jit->all_hot;
     draft->insn_count = draft->cold_count = draft->resumed = draft->line_count = 0;
+    draft->stretch_count = 0;
+    draft->plan.next = 0;
+    draft->plan.any = false;
+    draft->inside = NULL;
     draft->out = (struct emitter){0};
     draft->ended = draft->failed = draft->flags_away = false;
     draft->away_entry = NULL;
