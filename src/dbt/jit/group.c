@@ -358,10 +358,14 @@ static void find_loop(struct draft *draft)
 
 static bool has_high_byte(const struct insn *insn)
 {
-    for (unsigned i = 0; i < insn->desc->operand_count; i++)
-        if (insn_operand_bytes(insn, i) == 1 &&
-            (insn_high_byte(insn, insn->reg) || insn_high_byte(insn, insn->rm)))
+    for (unsigned i = 0; i < insn->desc->operand_count; i++) {
+        u8 kind = insn->desc->operand[i].kind;
+        bool rm = (kind == OPERAND_E || kind == OPERAND_R) && !insn->has_memory;
+        bool reg = kind == OPERAND_G || kind == OPERAND_Z;
+        if ((rm || reg) && insn_operand_bytes(insn, i) == 1 &&
+            insn_high_byte(insn, rm ? insn->rm : insn->reg))
             return true;
+    }
     return false;
 }
 
