@@ -164,40 +164,6 @@ static void state_random(struct x86_state *state)
 
 /* ---- random instructions ---- */
 
-static bool usable_desc(const struct insn_desc *desc)
-{
-    if (test_system_desc(desc, code_bytes))
-        return true;
-    u32 other_size = code_bytes == 8 ? ATTR_NO64 : ATTR_ONLY64;
-    if (desc->attr & (ATTR_PRIVILEGED | ATTR_IOPL | other_size))
-        return false;
-    switch (desc->op) {
-    case OP_RDTSC:
-    case OP_RDTSCP:
-    case OP_RDRAND:
-    case OP_RDSEED:
-    case OP_CPUID:
-    case OP_XSAVE ... OP_XRSTORS:
-    case OP_FXSAVE:
-    case OP_FXRSTOR:
-    case OP_FLDENV ... OP_FSAVE:
-    case OP_X87:
-    case OP_SYSCALL ... OP_SYSEXIT:
-    case OP_RDPID:
-    case OP_INT:
-    case OP_INT1:
-    case OP_INT3:
-    case OP_LOOP:
-    case OP_LOOPE:
-    case OP_LOOPNE:
-        return false;
-    default:
-        return !(desc->attr & ATTR_BRANCH) || desc->op == OP_JCC || desc->op == OP_JMP ||
-               desc->op == OP_CALL || desc->op == OP_RET || desc->op == OP_JCXZ ||
-               desc->op == OP_CALL_IND || desc->op == OP_JMP_IND;
-    }
-}
-
 /* Appends legal and illegal prefixes and the opcode of DESC, as its pattern says. */
 static unsigned encode_opcode(const struct insn_desc *desc, u8 *to)
 {
@@ -260,7 +226,8 @@ static unsigned random_insn(const struct insn_desc *desc, u8 *to)
         store_le32(bytes + at, below(12));
     }
     struct insn insn;
-    if (decode(bytes, INSN_MAX_BYTES, code_bytes, &insn) != DECODE_OK || !usable_desc(insn.desc))
+    if (decode(bytes, INSN_MAX_BYTES, code_bytes, &insn) != DECODE_OK ||
+        !test_system_usable(insn.desc, code_bytes))
         return 0;
     memcpy(to, bytes, insn.length);
     if (insn.desc->flags_undefined == 0)
@@ -278,7 +245,7 @@ static const struct insn_desc *random_desc(void)
                                  OP_SHL, OP_SETCC, OP_CMOVCC, OP_MOVZX, OP_JMP};
     for (;;) {
         const struct insn_desc *desc = &insn_descs[below(insn_desc_count)];
-        if (!usable_desc(desc) || desc->op == OP_HLT)
+        if (!test_system_usable(desc, code_bytes) || desc->op == OP_HLT)
             continue;
         if (below(2) == 0)
             return desc;
@@ -425,20 +392,31 @@ static bool same(const struct x86_state *a, const struct x86_state *b, const u8 
            memcmp(ram_a, ram + CODE, DATA + DATA_BYTES - CODE) == 0;
 }
 
-/* What all cases together have shown. */
-struct tally {
+struct tally { /* of all cases */
     unsigned halted, differences;
 };
+
+/* Makes memory RAM_FROM; engines are told of code that is other code then. */
+static void memory_restore(const u8 *ram_from)
+{
+    bool same_code = memcmp(ram + CODE, ram_from + CODE, CODE_BYTES) == 0 &&
+                     memcmp(ram + OTHER, ram_from + OTHER, 4096) == 0;
+    memcpy(ram, ram_from, RAM_BYTES);
+    if (same_code)
+        return;
+    cpu_group_code_written(&interpreter.group, 0, RAM_BYTES);
+    cpu_group_code_written(&translator.group, 0, RAM_BYTES);
+}
 
 /* Runs memory RAM_FROM from state FROM by both. */
 static void compare(const struct x86_state *from, const u8 *ram_from, u8 *ram_a, unsigned number,
                     struct tally *tally)
 {
     static struct x86_state a, b;
-    memcpy(ram, ram_from, RAM_BYTES);
+    memory_restore(ram_from);
     bool ended = run(&interpreter, from, &a);
     memcpy(ram_a, ram, RAM_BYTES);
-    memcpy(ram, ram_from, RAM_BYTES);
+    memory_restore(ram_from);
     jit_heat(translator.cpu, below(2));
     ended &= run(&translator, from, &b);
     tally->halted += halted(&a);

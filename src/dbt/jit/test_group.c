@@ -3,8 +3,6 @@
  */
 #include "dbt/jit/test_group.h"
 
-#include <string.h>
-
 #include "base/bits.h"
 
 enum { RAX = 0, RCX = 1, RDX = 2, BASES = 6, BODY_MAX = 14 };
@@ -33,7 +31,7 @@ struct code {
 
 static void put(struct code *code, const u8 *bytes, unsigned count)
 {
-    memcpy(code->at, bytes, count);
+    __builtin_memcpy(code->at, bytes, count);
     code->at += count;
 }
 

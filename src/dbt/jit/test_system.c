@@ -6,7 +6,7 @@
 
 #include "base/bits.h"
 
-bool test_system_desc(const struct insn_desc *desc, unsigned code_bytes)
+static bool is_system(const struct insn_desc *desc, unsigned code_bytes)
 {
     switch (desc->op) {
     case OP_CLI:
@@ -29,6 +29,40 @@ bool test_system_desc(const struct insn_desc *desc, unsigned code_bytes)
         return code_bytes == 8;
     default:
         return false;
+    }
+}
+
+bool test_system_usable(const struct insn_desc *desc, unsigned code_bytes)
+{
+    if (is_system(desc, code_bytes))
+        return true;
+    u32 other_size = code_bytes == 8 ? ATTR_NO64 : ATTR_ONLY64;
+    if (desc->attr & (ATTR_PRIVILEGED | ATTR_IOPL | other_size))
+        return false;
+    switch (desc->op) {
+    case OP_RDTSC:
+    case OP_RDTSCP:
+    case OP_RDRAND:
+    case OP_RDSEED:
+    case OP_CPUID:
+    case OP_XSAVE ... OP_XRSTORS:
+    case OP_FXSAVE:
+    case OP_FXRSTOR:
+    case OP_FLDENV ... OP_FSAVE:
+    case OP_X87:
+    case OP_SYSCALL ... OP_SYSEXIT:
+    case OP_RDPID:
+    case OP_INT:
+    case OP_INT1:
+    case OP_INT3:
+    case OP_LOOP:
+    case OP_LOOPE:
+    case OP_LOOPNE:
+        return false;
+    default:
+        return !(desc->attr & ATTR_BRANCH) || desc->op == OP_JCC || desc->op == OP_JMP ||
+               desc->op == OP_CALL || desc->op == OP_RET || desc->op == OP_JCXZ ||
+               desc->op == OP_CALL_IND || desc->op == OP_JMP_IND;
     }
 }
 
