@@ -23,6 +23,7 @@ struct draft_insn {
     u16 offset; /* from the block's first byte */
     u8 bytes[INSN_MAX_BYTES + 1];
     u8 how;          /* enum insn_how */
+    bool same_gprs;  /* generic: general registers in its encoding are the host's as well */
     bool flags_away; /* the guest's flags are not in the host's while it is done (away.c) */
     u8 *code;        /* where its hot code begins */
     u32 live_before; /* arithmetic flags that it or what follows reads */
@@ -258,7 +259,8 @@ void draft_cold_access(struct draft *draft, const struct cold *cold);
 void draft_resume_here(struct draft *draft);
 
 /* operand.c */
-bool generic_possible(const struct draft *draft, const struct insn *insn);
+/* Sets same_gprs where it is. */
+bool generic_possible(const struct draft *draft, struct draft_insn *one);
 bool draft_generic(struct draft *draft, const struct draft_insn *one);
 static inline bool in_slot(unsigned gpr)
 {

@@ -59,6 +59,17 @@ static inline void emit_u64(struct emitter *out, u64 value)
     emit_word(out, value, 8);
 }
 void emit_bytes(struct emitter *out, const u8 *bytes, unsigned count);
+/* COUNT of 16 bytes that can be read; like emit_word otherwise. */
+static inline void emit_copy(struct emitter *out, const u8 *bytes, unsigned count)
+{
+    if (unlikely(out->end - out->at < 16)) {
+        emit_bytes(out, bytes, count);
+        return;
+    }
+    store_le64(out->at, load_le64(bytes));
+    store_le64(out->at + 8, load_le64(bytes + 8));
+    out->at += count;
+}
 
 /* ModRM, SIB and displacement for REG and MEM; the REX bits they need (R, X, B). */
 void emit_modrm_mem(struct emitter *out, unsigned reg, const struct host_mem *mem);

@@ -48,8 +48,9 @@ static bool address_possible(const struct insn *insn)
            (insn->address_bytes >= 4 && (insn->code_bytes == 8 || insn->segment != X86_CS));
 }
 
-static enum insn_how choose(const struct draft *draft, const struct insn *insn)
+static enum insn_how choose(const struct draft *draft, struct draft_insn *one)
 {
+    const struct insn *insn = &one->insn;
     u8 feature = insn->desc->feature;
     if (feature != FEATURE_NONE && !(draft->cpu->features & BIT(feature)))
         return HOW_INTERPRET;
@@ -57,6 +58,15 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
     case OP_NOP:
     case OP_PREFETCH:
         return HOW_NOTHING;
+    case OP_ADD ... OP_IMUL: /* only that, and most common */
+    case OP_MOVZX:
+    case OP_MOVSX:
+    case OP_CMOVCC:
+    case OP_SETCC:
+    case OP_VECTOR:
+        if (!address_possible(insn))
+            return HOW_INTERPRET;
+        break;
     default:
         if (!address_possible(insn))
             return HOW_INTERPRET;
@@ -64,8 +74,9 @@ static enum insn_how choose(const struct draft *draft, const struct insn *insn)
             system_possible(draft, insn) || bit_possible(draft, insn) ||
             string_possible(draft, insn) || repeat_possible(draft, insn))
             return HOW_SPECIAL;
-        return generic_possible(draft, insn) ? HOW_GENERIC : HOW_INTERPRET;
+        break;
     }
+    return generic_possible(draft, one) ? HOW_GENERIC : HOW_INTERPRET;
 }
 
 /* Whether INSN, whose descriptor says that it may keep flags, does not: a string instruction that
@@ -246,7 +257,7 @@ void draft_decode(struct draft *draft)
         one->insn = known->insn;
         one->killed = known->killed;
         one->offset = (u16)(at - draft->start);
-        one->how = choose(draft, &one->insn);
+        one->how = choose(draft, one);
         depend(draft, at, (unsigned)min_u64(one->insn.length, PAGE_BYTES - at));
         at += one->insn.length;
         draft->insn_count++;

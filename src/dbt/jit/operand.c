@@ -57,10 +57,12 @@ static bool keeps_old_value(const struct insn *insn, const struct operand_desc *
            insn->op == OP_CMOVCC || insn->op == OP_BSF || insn->op == OP_BSR;
 }
 
-/* The distinct slot registers in encoding fields and how they are used; -1 when more than MAX. */
-static int slot_uses(const struct insn *insn, struct gpr_use *uses, int max)
+/* The distinct slot registers in encoding fields and how they are used; -1 when more than MAX.
+ * *ret_rsp: whether RSP is in one. */
+static int slot_uses(const struct insn *insn, struct gpr_use *uses, int max, bool *ret_rsp)
 {
     int count = 0;
+    *ret_rsp = false;
     for (unsigned i = 0; i < insn->desc->operand_count; i++) {
         const struct operand_desc *operand = &insn->desc->operand[i];
         enum field_name field = operand_field(insn, operand);
@@ -68,7 +70,8 @@ static int slot_uses(const struct insn *insn, struct gpr_use *uses, int max)
         if (field == FIELD_NONE)
             continue;
         unsigned gpr = field_gpr(insn, field, bytes);
-        if (!in_slot(gpr))
+        *ret_rsp |= gpr == X86_RSP;
+        if (likely(!in_slot(gpr)))
             continue;
         int at = 0;
         while (at < count && uses[at].gpr != gpr)
@@ -176,9 +179,11 @@ static bool operands_possible(const struct insn *insn)
     return ((insn->desc->gpr_read | insn->desc->gpr_written) & (1u << X86_RSP)) == 0;
 }
 
-bool generic_possible(const struct draft *draft, const struct insn *insn)
+bool generic_possible(const struct draft *draft, struct draft_insn *one)
 {
+    const struct insn *insn = &one->insn;
     struct gpr_use uses[2];
+    bool rsp;
     bool vector = insn->desc->class != CLASS_INTEGER;
     if (vector ? !vector_allowed(draft, insn) : !op_is_plain(insn))
         return false;
@@ -196,7 +201,9 @@ bool generic_possible(const struct draft *draft, const struct insn *insn)
         if ((insn->desc->attr & ATTR_ALIGNED) && !is_power_of_two(bytes))
             return false;
     }
-    return slot_uses(insn, uses, insn->has_memory ? 1 : 2) >= 0;
+    int count = slot_uses(insn, uses, insn->has_memory ? 1 : 2, &rsp);
+    one->same_gprs = count == 0 && !rsp;
+    return count >= 0;
 }
 
 static unsigned host_of(const struct gpr_use *uses, int count, unsigned gpr, unsigned first_scratch)
@@ -208,12 +215,15 @@ static unsigned host_of(const struct gpr_use *uses, int count, unsigned gpr, uns
 }
 
 /* Fills in the register fields; fields that are no general registers keep their numbers. */
-static void fill_fields(const struct insn *insn, const struct gpr_use *uses, int count,
+static void fill_fields(const struct draft_insn *one, const struct gpr_use *uses, int count,
                         unsigned scratch, struct encoding *encoding)
 {
+    const struct insn *insn = &one->insn;
     encoding->reg = insn->reg;
     encoding->rm = insn->rm;
     encoding->vvvv = (u8)insn_vvvv(insn);
+    if (one->same_gprs)
+        return;
     for (unsigned i = 0; i < insn->desc->operand_count; i++) {
         enum field_name field = operand_field(insn, &insn->desc->operand[i]);
         unsigned bytes = insn_operand_bytes(insn, i);
@@ -313,6 +323,14 @@ static void borrow(struct draft *draft, struct host_mem *mem)
     *mem = host_mem_base(RSI, 0);
 }
 
+/* Whether ONE is what it is for the host as well. */
+static bool is_same(const struct draft_insn *one)
+{
+    const struct insn *insn = &one->insn;
+    return one->same_gprs && !insn->has_memory && insn->code_bytes == 8 &&
+           (insn->prefixes & (INSN_LOCK | INSN_67 | INSN_SEG)) == 0;
+}
+
 bool draft_generic(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
@@ -320,21 +338,28 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     struct encoding encoding = {.has_memory = insn->has_memory};
     struct gpr_use uses[2] = {{0}};
     u32 live = one->live_before;
-    int count = slot_uses(insn, uses, insn->has_memory ? 1 : 2);
+    bool rsp;
+    if (is_same(one)) {
+        if (can_trap(insn))
+            note_trap(draft, one);
+        emit_copy(out, one->bytes, insn->length);
+        return true;
+    }
+    int count = one->same_gprs ? 0 : slot_uses(insn, uses, insn->has_memory ? 1 : 2, &rsp);
     unsigned scratch = insn->has_memory ? T1 : T0;
     u8 *start = out->at;
     if (count == 1 && slot_as_memory(insn) && uses[0].gpr == insn->rm &&
         !field_is(insn, FIELD_REG, insn->rm)) {
         encoding.has_memory = true;
         encoding.mem = host_mem_base(STATE, slot_at(insn->rm));
-        fill_fields(insn, uses, 0, 0, &encoding);
+        fill_fields(one, uses, 0, 0, &encoding);
         return encode_insn(out, one->bytes, insn, &encoding);
     }
     struct flags_recipe recipe;
     bool before = false, again = flags_again(draft, one, &recipe, &before), borrowed = false;
     if (count < 0)
         return false;
-    fill_fields(insn, uses, count, scratch, &encoding);
+    fill_fields(one, uses, count, scratch, &encoding);
     if (insn->has_memory) {
         struct access access = {ea_of(insn), insn_memory_bytes(insn),
                                 (insn_memory_access(insn) & ACCESS_W) != 0, live != 0 && !again,
