@@ -14,6 +14,7 @@ struct codemem {
     u8 *write;         /* owned: readable and writable */
     const u8 *execute; /* owned: the same bytes, readable and executable */
     size_t bytes;
+    unsigned large_refused; /* how often the host had no large page */
 };
 
 /* Makes BYTES (rounded up to pages) of zeroed code memory. -ENOMEM, or what the host said. */

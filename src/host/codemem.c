@@ -78,17 +78,23 @@ int codemem_init(struct codemem *ret_codemem, size_t bytes)
     return result;
 }
 
+/* A host without large pages, or whose memory is in pieces, is not asked for long: looking for one
+ * may take it milliseconds. */
+enum { LARGE_REFUSED_MAX = 4 };
+
 /* Unlike MADV_HUGEPAGE, MADV_COLLAPSE does not depend on what the host's administrator has set for
  * memory files. One page must be there before; the others come zeroed without a fault each. */
 void codemem_large(struct codemem *codemem, size_t from)
 {
     if (from % CODEMEM_LARGE_BYTES != 0 || codemem->bytes < CODEMEM_LARGE_BYTES ||
-        from > codemem->bytes - CODEMEM_LARGE_BYTES || host_fault(FAULT_MAP) != 0)
+        from > codemem->bytes - CODEMEM_LARGE_BYTES || codemem->large_refused == LARGE_REFUSED_MAX)
         return;
     u8 *write = codemem->write + from;
     (void)__atomic_fetch_add(write, 0, __ATOMIC_RELAXED); /* a write that changes nothing */
     int error = errno;
-    if (madvise(write, CODEMEM_LARGE_BYTES, MADV_COLLAPSE) == 0)
+    if (host_fault(FAULT_MAP) != 0 || madvise(write, CODEMEM_LARGE_BYTES, MADV_COLLAPSE) != 0)
+        codemem->large_refused++;
+    else
         (void)madvise((void *)(uintptr_t)(codemem->execute + from), CODEMEM_LARGE_BYTES,
                       MADV_COLLAPSE);
     errno = error;

@@ -94,6 +94,14 @@ static void test_large(void **state)
     codemem_large(&codemem, CODEMEM_LARGE_BYTES);
     assert_int_equal(fault_disarm(), 1);
     assert_int_equal(large_kib(codemem.write), kib);
+    for (unsigned i = 0; i < 8; i++) {
+        fault_arm(FAULT_MAP, 1, -ENOMEM);
+        codemem_large(&codemem, CODEMEM_LARGE_BYTES);
+        (void)fault_disarm();
+    }
+    fault_arm(FAULT_MAP, 1, -ENOMEM);
+    codemem_large(&codemem, CODEMEM_LARGE_BYTES);
+    assert_int_equal(fault_disarm(), 0); /* it is not asked any more */
     codemem_fini(&codemem);
 }
 
