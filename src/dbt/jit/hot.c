@@ -17,8 +17,8 @@
 enum { SAMPLES_HOT = 2, LOOP_BLOCKS = 24, REMAKES_MAX = 32 };
 /* Every eighth miss, on average, is a fill. */
 enum { FILLS_PER_LOOK = 64, FILL_TSC_LEAST = 320 };
-enum { MEETINGS = 3 }; /* before a trial: it costs two translations */
-enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 64, TRIAL_RUNS_A_FILL = 64 };
+enum { MEETINGS = 12 }; /* before a trial: it costs two translations */
+enum { TRIAL_FILLS = 8, TRIAL_LOOKS = 128, TRIAL_RUNS_A_FILL = 64 };
 
 /* ---- whether a line pays ---- */
 
