@@ -175,6 +175,17 @@ static int put_boot_order(struct machine *machine)
     return fwcfg_put_file(machine->fwcfg, "bootorder", text, used ? used : 1, false);
 }
 
+/* What a BIOS runs for the VGA adapter, by the name under which it looks for it. */
+static int put_video_rom(struct machine *machine)
+{
+    const struct machine_firmware *firmware = &machine->config.firmware;
+
+    if (!machine->vga || !firmware->video_rom)
+        return 0;
+    return fwcfg_put_file(machine->fwcfg, "pci1234,1111.rom", firmware->video_rom,
+                          firmware->video_rom_bytes, false);
+}
+
 int firmware_publish(struct machine *machine, struct err *err)
 {
     struct fwcfg *fwcfg = machine->fwcfg;
@@ -187,7 +198,8 @@ int firmware_publish(struct machine *machine, struct err *err)
     if (r < 0)
         return r;
     if (put_memory(machine) < 0 || put_smbios(machine) < 0 || put_sleep_states(machine) < 0 ||
-        put_boot_order(machine) < 0 || fwcfg_put_number(fwcfg, FWCFG_CPU_COUNT, cpu_count, 2) < 0 ||
+        put_boot_order(machine) < 0 || put_video_rom(machine) < 0 ||
+        fwcfg_put_number(fwcfg, FWCFG_CPU_COUNT, cpu_count, 2) < 0 ||
         fwcfg_put_number(fwcfg, FWCFG_CPUS_MAX, cpu_count, 2) < 0 ||
         fwcfg_put_number(fwcfg, FWCFG_BOOT_MENU, 0, 2) < 0 ||
         fwcfg_put_number(fwcfg, IRQ0_OVERRIDE, 1, 1) < 0 ||

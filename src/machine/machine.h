@@ -68,6 +68,8 @@ struct machine_firmware {
     u8 *variables; /* borrowed: a flash chip's contents, below the ROM; NULL: there is none */
     u64 variables_bytes;
     struct chr *log; /* borrowed: port 0x402; NULL: there is none */
+    u8 *video_rom;   /* borrowed: a BIOS's code for the VGA adapter; NULL: there is none */
+    u64 video_rom_bytes;
 };
 
 /* What firmware tries to start from: a disk or a network by its index. */

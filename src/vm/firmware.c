@@ -25,6 +25,7 @@
 #include "vm/kernel.h"
 
 #define BIOS_ROM "/usr/share/seabios/bios-256k.bin"
+#define VIDEO_ROM "/usr/share/seabios/vgabios-stdvga.bin"
 #define UEFI_ROM "/usr/share/OVMF/OVMF_CODE_4M.fd"
 #define UEFI_VARIABLES "/usr/share/OVMF/OVMF_VARS_4M.fd"
 
@@ -175,10 +176,27 @@ static int open_rom(struct firmware *firmware, const struct config *config, enum
     return 0;
 }
 
+/* A BIOS draws on the screen by code that comes with the adapter. */
+static int open_video_rom(struct firmware *firmware, struct machine_config *machine,
+                          struct err *err)
+{
+    u64 bytes = 0;
+
+    if (access(VIDEO_ROM, R_OK) < 0)
+        return err_set(err, -errno,
+                       "the screen's BIOS '%s': %s; install it: apt-get install seabios", VIDEO_ROM,
+                       strerror(errno));
+    int r = kernel_file_read(VIDEO_ROM, "the screen's BIOS", &firmware->video_rom, &bytes, err);
+    machine->firmware.video_rom = firmware->video_rom.base;
+    machine->firmware.video_rom_bytes = bytes;
+    return r;
+}
+
 int firmware_open(struct firmware *ret_firmware, const struct config *config,
                   struct machine_config *machine, struct err *err)
 {
-    struct firmware firmware = {.rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
+    struct firmware firmware = {
+        .rom = {.fd = -1}, .video_rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
     enum firmware_kind kind;
     const char *reason;
 
@@ -194,6 +212,8 @@ int firmware_open(struct firmware *ret_firmware, const struct config *config,
                                     : config->firmware,
             reason);
     r = open_rom(&firmware, config, kind, machine, err);
+    if (r == 0 && kind == FIRMWARE_BIOS && config->has_display)
+        r = open_video_rom(&firmware, machine, err);
     if (r == 0 && (kind == FIRMWARE_UEFI || (kind == FIRMWARE_FILE && config->firmware_variables)))
         r = open_variables(&firmware, config, machine, err);
     if (r == 0 && config->firmware_log) {
@@ -218,6 +238,8 @@ void firmware_close(struct firmware *firmware)
     }
     fd_close(&firmware->store_fd);
     map_fini(&firmware->rom);
+    map_fini(&firmware->video_rom);
     map_fini(&firmware->variables);
-    *firmware = (struct firmware){.rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
+    *firmware = (struct firmware){
+        .rom = {.fd = -1}, .video_rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
 }

@@ -16,6 +16,7 @@ struct machine_config;
 
 struct firmware {
     struct map rom;
+    struct map video_rom; /* base NULL: none */
     struct map variables; /* in memory only: fd is -1 */
     u8 *store;            /* owned: a mapped file of variables; NULL: there is none */
     size_t store_bytes;

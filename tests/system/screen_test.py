@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The screen, keyboard and pointer of a guest, through atoll screenshot, atoll sendkey and the VM's
-socket: Debian's kernel on the linear frame buffer with PS/2, and with bochs-drm and virtio-input.
+socket: Debian's kernel on the linear frame buffer with PS/2, and with bochs-drm and virtio-input; a
+boot sector in the BIOS's text and graphics modes.
 
 Usage: screen_test.py [TEST...]. Exit status 77 where the kernel cannot be fetched.
 """
@@ -30,13 +31,17 @@ dd if=/tmp/rows of=/dev/fb0 bs=81920 2>/dev/null
 '''
 
 
-def vm(name, script, modules=()):
+def address(name):
     folder = scratch / 'atoll' / name
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     os.chmod(scratch / 'atoll', 0o700)
+    return f'unix:{folder}/screen.sock'
+
+
+def vm(name, script, modules=()):
     image = guest.initramfs(scratch / 'initramfs', script, kernel, modules)
     return Vm({'kernel': kernel.image, 'initrd': image, 'append': 'console=tty0 console=ttyS0 quiet',
-               'memory_bytes': 384 << 20, 'name': name, 'vnc': [f'unix:{folder}/screen.sock']})
+               'memory_bytes': 384 << 20, 'name': name, 'vnc': [address(name)]})
 
 
 def atoll(*words, status=0):
@@ -155,6 +160,59 @@ dd if=/dev/input/$event bs=24 count=4 2>/dev/null | hexdump -v -e '24/1 "%02x" "
         machine.expect(r'EVENT \w{32}03000000ff7f0000', STEP_SECONDS)
         machine.expect(r'EVENT \w{32}0100100101000000', STEP_SECONDS)
         check(machine.finish() == guest.STATUS_POWEROFF, 'the exit status is not 0')
+
+
+def test_bios_modes():
+    """SeaBIOS and its VGA BIOS; keys come from the PS/2 keyboard."""
+    sector = subprocess.run(['nasm', '-f', 'bin', '-o', scratch / 'disk',
+                             guest.ROOT / 'tests' / 'guest' / 'screen.asm'], check=False)
+    if sector.returncode != 0 or not pathlib.Path('/usr/share/seabios/bios-256k.bin').exists():
+        print('test_bios_modes: skipped: needs nasm and seabios')
+        return
+    with open(scratch / 'disk', 'ab') as disk:
+        disk.truncate(1 << 20)
+    with Vm({'disks': [{'path': scratch / 'disk'}], 'firmware': 'bios', 'name': 'bios',
+             'vnc': [address('bios')]}) as machine:
+        machine.expect('SECTOR READY', BOOT_SECONDS)
+        atoll('sendkey', 'bios', 'H', 'H', 'H')
+        machine.expect('HHH', STEP_SECONDS)  # SeaBIOS repeats text on the serial port
+        time.sleep(0.3)
+        width, height, rows = png('bios')
+        check((width, height) == (720, 400), f'text mode has {width} by {height} pixels')
+        found = []
+        for y in range(25):
+            found.append([b''.join(row[c * 27:c * 27 + 27] for row in rows[y * 16:y * 16 + 16])
+                          for c in range(4)])
+        letters = [line for line in found if line[0] == line[1] == line[2] and any(line[0])]
+        check(len(letters) == 1 and not any(letters[0][3][:27 * 12]),
+              'the line of letters is not on the screen')
+        atoll('sendkey', 'bios', '1')
+        time.sleep(1)
+        width, height, rows = png('bios')
+        check((width, height) == (640, 400), f'mode 13h has {width} by {height} pixels')
+        for y in range(0, 400, 2):
+            check(rows[y] == rows[y + 1], f'lines {y} and {y + 1} of mode 13h differ')
+            # The colour of a pixel is its offset's low byte: one line goes on from the last.
+            for x in (0, 63, 200):
+                column = (y // 2 * 320 + x) % 256
+                check(rows[y][x * 6:x * 6 + 6] == rows[0][column * 6:column * 6 + 6],
+                      f'pixel {x} of line {y // 2} of mode 13h has a wrong colour')
+        atoll('sendkey', 'bios', '2')
+        time.sleep(1)
+        width, height, rows = png('bios')
+        check((width, height) == (640, 480), f'mode 12h has {width} by {height} pixels')
+        for n in range(400):
+            dots = {x for x in range(640) if any(rows[n][x * 3:x * 3 + 3])}
+            check(dots == ({n} if n % 16 else set()), f'line {n} of mode 12h has dots at {dots}')
+        atoll('sendkey', 'bios', '4')
+        time.sleep(1)
+        width, height, rows = png('bios')
+        check((width, height) == (640, 400), f'mode 4 has {width} by {height} pixels')
+        for n in range(200):
+            dots = {x for x in range(640) if any(rows[2 * n][x * 3:x * 3 + 3])}
+            check(dots == ({2 * n, 2 * n + 1} if n % 4 else set()),
+                  f'line {n} of mode 4 has dots at {dots}')
+        machine.signal()
 
 
 def test_no_such_vm():

@@ -71,10 +71,16 @@ static void put_mono(struct encoder *encoder, const struct encode_area *area, u3
 static void put_indexed(struct encoder *encoder, const struct encode_area *area,
                         const struct palette *palette, struct buffer *out)
 {
+    unsigned index = 0;
+
     for (u32 y = 0; y < area->height; y++) {
         u8 *to = buffer_extend(&encoder->scratch, area->width);
-        for (u32 x = 0; to != NULL && x < area->width; x++)
-            *to++ = (u8)palette_index(palette, area_rgb(area, x, y));
+        for (u32 x = 0; to != NULL && x < area->width; x++) {
+            u32 rgb = area_rgb(area, x, y);
+            if (rgb != palette->colors[index])
+                index = palette_index(palette, rgb);
+            *to++ = (u8)index;
+        }
     }
     data_put(encoder, STREAM_INDEXED, out);
 }

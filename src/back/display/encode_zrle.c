@@ -18,12 +18,13 @@ static u8 *run_put(u8 *to, u32 length)
     return to;
 }
 
+/* The pixels of a tile are in one row here (see tile_put), with nothing in their top bytes. */
 static u32 run_at(const struct encode_area *tile, u32 at)
 {
     u32 count = tile->width * tile->height, end = at + 1;
-    u32 rgb = area_rgb(tile, at % tile->width, at / tile->width);
+    u32 rgb = tile->pixels[at];
 
-    while (end < count && area_rgb(tile, end % tile->width, end / tile->width) == rgb)
+    while (end < count && tile->pixels[end] == rgb)
         end++;
     return end - at;
 }
@@ -39,10 +40,13 @@ static u8 *packed_put(const struct palette *palette, const struct encode_area *t
     unsigned bits = packed_bits(palette->count);
 
     for (u32 y = 0; y < tile->height; y++) {
-        unsigned filled = 0;
+        const u32 *row = tile->pixels + y * tile->width;
+        unsigned filled = 0, index = 0;
         u8 byte = 0;
         for (u32 x = 0; x < tile->width; x++) {
-            byte = (u8)(byte << bits | palette_index(palette, area_rgb(tile, x, y)));
+            if (row[x] != palette->colors[index])
+                index = palette_index(palette, row[x]);
+            byte = (u8)(byte << bits | index);
             filled += bits;
             if (filled == 8) {
                 *to++ = byte;
@@ -61,7 +65,7 @@ static u8 *runs_put(const struct pixel_format *format, const struct palette *pal
     u32 count = tile->width * tile->height;
 
     for (u32 at = 0, run; at < count; at += run) {
-        u32 rgb = area_rgb(tile, at % tile->width, at / tile->width);
+        u32 rgb = tile->pixels[at];
         run = run_at(tile, at);
         if (palette == NULL) {
             to = run_put(pixel_put_compact(format, to, rgb), run);
@@ -112,9 +116,8 @@ static u8 *palette_put(const struct pixel_format *format, const struct palette *
 
 static u8 *raw_put(const struct pixel_format *format, const struct encode_area *tile, u8 *to)
 {
-    for (u32 y = 0; y < tile->height; y++)
-        for (u32 x = 0; x < tile->width; x++)
-            to = pixel_put_compact(format, to, area_rgb(tile, x, y));
+    for (u32 at = 0; at < tile->width * tile->height; at++)
+        to = pixel_put_compact(format, to, tile->pixels[at]);
     return to;
 }
 
@@ -152,10 +155,16 @@ static void tile_put(struct encoder *encoder, const struct encode_area *tile)
 void encode_zrle(struct encoder *encoder, const struct encode_area *area, struct buffer *out)
 {
     size_t length_at = out->bytes;
+    u32 flat[TILE * TILE];
 
     for (u32 y = 0; y < area->height; y += TILE)
         for (u32 x = 0; x < area->width; x += TILE) {
-            const struct encode_area tile = area_part(area, x, y, TILE, TILE);
+            struct encode_area tile = area_part(area, x, y, TILE, TILE);
+            for (u32 row = 0; row < tile.height; row++)
+                for (u32 column = 0; column < tile.width; column++)
+                    flat[row * tile.width + column] = area_rgb(&tile, column, row);
+            tile.pixels = flat;
+            tile.stride = tile.width;
             tile_put(encoder, &tile);
         }
     buffer_put_u32(out, 0);

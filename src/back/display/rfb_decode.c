@@ -28,6 +28,8 @@ u32 rfb_be(const u8 *at, unsigned bytes)
 bool rfb_has_input(struct rfb_peer *peer, int ms)
 {
     struct pollfd wait = {.fd = peer->fd, .events = POLLIN};
+    if (peer->buffer_at < peer->buffer_bytes)
+        return true;
     return poll(&wait, 1, ms) == 1;
 }
 
@@ -37,10 +39,18 @@ void rfb_receive(struct rfb_peer *peer, void *to, size_t bytes)
     peer->received_bytes += bytes;
     while (bytes > 0) {
         assert(rfb_has_input(peer, PATIENCE_MS));
-        ssize_t got = read(peer->fd, at, bytes);
-        assert(got > 0);
-        at += got;
-        bytes -= (size_t)got;
+        if (peer->buffer_at == peer->buffer_bytes) {
+            ssize_t got = read(peer->fd, peer->buffer, sizeof(peer->buffer));
+            assert(got > 0);
+            peer->buffer_at = 0;
+            peer->buffer_bytes = (size_t)got;
+        }
+        size_t part = peer->buffer_bytes - peer->buffer_at;
+        part = part < bytes ? part : bytes;
+        memcpy(at, peer->buffer + peer->buffer_at, part);
+        peer->buffer_at += part;
+        at += part;
+        bytes -= part;
     }
 }
 

@@ -26,6 +26,8 @@ struct rfb_peer {
     z_stream zrle, tight[4];
     unsigned size_count, cursor_count, key_count, jpeg_count; /* pseudo-encodings, images seen */
     u64 received_bytes;
+    u8 buffer[65536]; /* what has come and was not taken */
+    size_t buffer_at, buffer_bytes;
 };
 
 /* Connects to PATH and does the handshake as VERSION (3, 7 or 8). */

@@ -23,7 +23,7 @@
 #include "host/fd.h"
 #include "host/thread.h"
 
-enum { TICK_NS = 16000000, SEND_BUFFER_BYTES = 512 << 10, FIRST_WIDTH = 640, FIRST_HEIGHT = 400 };
+enum { TICK_NS = 12000000, SEND_BUFFER_BYTES = 512 << 10, FIRST_WIDTH = 640, FIRST_HEIGHT = 400 };
 
 static struct vnc *vnc_of(struct display *display)
 {
