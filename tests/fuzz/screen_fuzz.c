@@ -19,7 +19,13 @@
 #include "dev/vga/vga.h"
 #include "fuzz.h"
 
-enum { OPERATIONS_MAX = 2000, DRAWS_MAX = 12, FRAME = 0xd0000000, REGISTERS = 0xd1000000 };
+enum {
+    OPERATIONS_MAX = 2000,
+    DRAWS_MAX = 4,
+    TAMPERS_MAX = 1,
+    FRAME = 0xd0000000,
+    REGISTERS = 0xd1000000
+};
 
 struct input {
     const u8 *data;
@@ -36,7 +42,7 @@ struct world {
     struct ps2_keyboard *keyboard;
     struct ps2_mouse *mouse;
     struct surface surface;
-    unsigned draw_count;
+    unsigned draw_count, tamper_count;
 };
 
 static u64 take(struct input *input, unsigned bytes)
@@ -131,6 +137,8 @@ static void tamper_vga(struct world *world, struct input *input)
     struct state_writer writer = {0};
     struct err err;
 
+    if (world->tamper_count++ >= TAMPERS_MAX) /* 16 MiB each */
+        return;
     pci_bus_save(world->pci, &writer);
     for (unsigned i = (unsigned)take(input, 1) % 8; i > 0; i--) {
         size_t at = take(input, 2) % PLACE_BYTES;

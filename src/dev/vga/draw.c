@@ -100,13 +100,13 @@ static void colors_16(const struct vga *vga, u32 colors[16])
         colors[i] = vga_color_16(vga, (u8)i);
 }
 
-static void draw_linear(struct vga *vga, struct surface *surface)
+static bool draw_linear(struct vga *vga, struct surface *surface)
 {
     u32 width = vga->vbe[VBE_XRES], height = vga->vbe[VBE_YRES], colors[256];
     u32 stride = vga_vbe_stride(vga), start = vga_vbe_start(vga);
 
     if (!surface_resize(surface, width, height))
-        return;
+        return false;
     if (vga->vbe[VBE_BPP] == 4)
         colors_16(vga, colors);
     for (unsigned i = 0; vga->vbe[VBE_BPP] == 8 && i < 256; i++)
@@ -123,6 +123,7 @@ static void draw_linear(struct vga *vga, struct surface *surface)
             linear_row(vga, from, colors, width);
         surface_row(surface, y, vga->line);
     }
+    return true;
 }
 
 /* ---- the modes of the old registers ---- */
@@ -183,7 +184,7 @@ static void row_draw(struct vga *vga, u32 address, const u32 colors[16], u32 wid
         double_dots(vga, dots);
 }
 
-static void draw_old(struct vga *vga, struct surface *surface)
+static bool draw_old(struct vga *vga, struct surface *surface)
 {
     const u8 *crtc = vga->crtc;
     bool is_half = vga->seq[SEQ_CLOCK] & SEQ_CLOCK_HALF && !(vga->gfx[GFX_MODE] & 0x40);
@@ -197,7 +198,7 @@ static void draw_old(struct vga *vga, struct surface *surface)
     u32 colors[16], first = 0;
 
     if (!surface_resize(surface, width, height))
-        return;
+        return false;
     colors_16(vga, colors);
     for (u32 y = 0; y < height; y++) {
         /* A row of the memory is shown as several scans, and each of them once or twice. */
@@ -209,6 +210,7 @@ static void draw_old(struct vga *vga, struct surface *surface)
             first = y + 1;
         }
     }
+    return true;
 }
 
 static void draw_blank(struct vga *vga, struct surface *surface)
@@ -224,12 +226,16 @@ void vga_draw(struct vga *vga, struct surface *surface)
 {
     bool is_off = !(vga->attr_index & ATTR_INDEX_ON) || (vga->seq[SEQ_CLOCK] & SEQ_CLOCK_OFF);
 
+    bool is_drawn = false;
+
     if (is_off || (vga_vbe_on(vga) && !vga_vbe_valid(vga)))
-        draw_blank(vga, surface);
+        is_drawn = false;
     else if (vga_vbe_on(vga))
-        draw_linear(vga, surface);
+        is_drawn = draw_linear(vga, surface);
     else if (vga->gfx[GFX_MISC] & GFX_MISC_GRAPHICS)
-        draw_old(vga, surface);
+        is_drawn = draw_old(vga, surface);
     else
-        vga_draw_text(vga, surface);
+        is_drawn = vga_draw_text(vga, surface);
+    if (!is_drawn)
+        draw_blank(vga, surface);
 }

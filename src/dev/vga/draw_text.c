@@ -93,14 +93,14 @@ static u32 *cell_scan(const struct vga *vga, const struct text *text, u32 addres
     return to;
 }
 
-void vga_draw_text(struct vga *vga, struct surface *surface)
+bool vga_draw_text(struct vga *vga, struct surface *surface)
 {
     struct text text = {0};
 
     text_measure(vga, &text);
     u32 width = text.columns * text.cell_width * text.repeat;
     if (width > VGA_LINE_MAX || !surface_resize(surface, width, text.rows * text.cell_height))
-        return;
+        return false;
     for (u32 row = 0; row < text.rows; row++) {
         u32 address = text.start + row * text.stride;
         for (u32 scan = 0; scan < text.cell_height; scan++) {
@@ -110,4 +110,5 @@ void vga_draw_text(struct vga *vga, struct surface *surface)
             surface_row(surface, row * text.cell_height + scan, vga->line);
         }
     }
+    return true;
 }

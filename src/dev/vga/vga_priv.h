@@ -132,9 +132,9 @@ bool vga_vbe_valid(const struct vga *vga);
 /* edid.c: what a monitor that likes WIDTH by HEIGHT says of itself. */
 void vga_edid_fill(u8 edid[VGA_EDID_BYTES], u32 width, u32 height);
 
-/* draw.c, draw_text.c */
+/* draw.c, draw_text.c: false for a size that no surface can have. */
 void vga_draw(struct vga *vga, struct surface *surface);
-void vga_draw_text(struct vga *vga, struct surface *surface);
+bool vga_draw_text(struct vga *vga, struct surface *surface);
 /* The colour of a value of the DAC as 0x00RRGGBB. */
 u32 vga_color(const struct vga *vga, u8 value);
 /* The same of a 4-bit value that passes the attribute controller first. */
