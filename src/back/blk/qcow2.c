@@ -108,7 +108,7 @@ static void slot_sync(struct slot *slot)
     struct disk *disk = slot->disk;
     struct file *file = img_file(disk->img, 0);
     lock_acquire(img_lock(disk->img));
-    bool is_more = qcow2_needs_flush(img_qcow2(disk->img, 0)) || file->sync_failed;
+    bool is_more = qcow2_needs_flush(img_qcow2(disk->img, 0)) || shared_get(&file->sync_failed);
     lock_release(img_lock(disk->img));
     slot->is_ending = true;
     if (is_more) {
@@ -154,9 +154,8 @@ static enum fast slot_fast(struct slot *slot)
     if (result != 0 || extent.kind == QCOW2_PACKED)
         return FAST_CANNOT;
     slot->step_bytes = extent.bytes;
-    if (req->op == BLK_WRITE &&
-        (extent.kind != QCOW2_DATA || !extent.is_own ||
-         extent.host + extent.bytes > __atomic_load_n(&extent.file->bytes, __ATOMIC_RELAXED)))
+    if (req->op == BLK_WRITE && (extent.kind != QCOW2_DATA || !extent.is_own ||
+                                 extent.host + extent.bytes > shared_get(&extent.file->bytes)))
         return FAST_CANNOT;
     if (extent.kind == QCOW2_ZEROES) {
         segments_zero(req, slot->done_bytes, extent.bytes);
@@ -206,7 +205,7 @@ static void op_done(struct aio_op *op, s64 result)
     } else if (op->kind == AIO_SYNC) {
         /* The host forgets the pages that it could not write: a later success would be a lie. */
         if (result != 0)
-            img_file(disk->img, 0)->sync_failed = true;
+            shared_set(&img_file(disk->img, 0)->sync_failed, true);
         slot_finish(slot, (int)result);
     } else if (result < 0) {
         slot_finish(slot, (int)result);

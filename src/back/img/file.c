@@ -186,7 +186,7 @@ int file_write(struct file *file, u64 offset, const void *from, u64 bytes)
     int result = fd_pwrite(file->fd, from, bytes, offset);
     if (result != 0)
         return result;
-    file->bytes = max_u64(file->bytes, offset + bytes);
+    shared_set(&file->bytes, max_u64(file->bytes, offset + bytes));
     note(file, FILE_WROTE, offset, from, bytes);
     return 0;
 }
@@ -225,7 +225,7 @@ int file_zero(struct file *file, u64 offset, u64 bytes, bool may_punch)
         return result;
     note(file, FILE_ZEROED, offset, NULL, bytes);
     if (!may_punch)
-        file->bytes = max_u64(file->bytes, offset + bytes);
+        shared_set(&file->bytes, max_u64(file->bytes, offset + bytes));
     else if (offset + bytes > file->bytes)
         return file_resize(file, offset + bytes);
     return 0;
@@ -248,7 +248,7 @@ int file_resize(struct file *file, u64 bytes)
         result = -errno;
     if (result != 0)
         return result;
-    file->bytes = bytes;
+    shared_set(&file->bytes, bytes);
     note(file, FILE_RESIZED, bytes, NULL, 0);
     return 0;
 }
@@ -261,7 +261,7 @@ int file_allocate(struct file *file, u64 offset, u64 bytes)
     if (result != 0)
         return result;
     if (offset + bytes > file->bytes) {
-        file->bytes = offset + bytes;
+        shared_set(&file->bytes, offset + bytes);
         note(file, FILE_RESIZED, file->bytes, NULL, 0);
     }
     return 0;
@@ -284,7 +284,7 @@ int file_sync(struct file *file)
         result = -errno;
     if (result != 0) {
         /* The host forgets the pages that it could not write: a later success would be a lie. */
-        file->sync_failed = true;
+        shared_set(&file->sync_failed, true);
         return result;
     }
     note(file, FILE_SYNCED, 0, NULL, 0);

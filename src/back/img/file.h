@@ -11,6 +11,11 @@
 #include "base/err.h"
 #include "base/types.h"
 
+/* What one thread sets and another looks at without the lock: flags and sizes by themselves, whose
+ * order with anything else does not matter, or is kept by how requests are handed over. */
+#define shared_set(to, value) __atomic_store_n((to), (value), __ATOMIC_RELEASE)
+#define shared_get(from) __atomic_load_n((from), __ATOMIC_ACQUIRE)
+
 enum file_event { FILE_WROTE, FILE_ZEROED /* or punched */, FILE_RESIZED, FILE_SYNCED };
 
 /* Told after the call has succeeded. DATA is NULL but for FILE_WROTE; a resize's OFFSET is the new
@@ -25,7 +30,7 @@ struct file {
     int direct_fd; /* owned; the same file past the page cache, -1: none */
     char *path;    /* owned: as it was opened, for messages */
     u64 device, inode;
-    u64 bytes; /* the file's size; kept up to date by what is done through here */
+    u64 bytes; /* the file's size, kept up to date by what is done here; shared_get elsewhere */
     bool read_only, is_device;
     bool sync_failed;               /* what the host lost then cannot be flushed any more */
     const struct file_watch *watch; /* borrowed; NULL: nobody */

@@ -11,11 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "back/img/img.h"
+#include "back/img/qcow2_format.h"
 #include "base/bits.h"
 
 enum { PATH_BYTES = 256, COMMAND_BYTES = 2048 };
@@ -258,9 +260,86 @@ static void test_data_file_only_when_named(void **state)
     }
 }
 
+static u64 peak_kib(void)
+{
+    char line[128];
+    u64 kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtoull(line + 6, NULL, 10);
+    }
+    if (file != NULL)
+        fclose(file);
+    return kib;
+}
+
+/* The largest tables that a header can ask for, and a packed cluster of 2 MiB that is none. */
+static void worst_make(void)
+{
+    static u8 header[QCOW2_FULL_BYTES];
+    static const struct {
+        u64 offset, value;
+    } entries[] = {{4 << 20, 64 << 20},
+                   {64 << 20, QCOW2_COMPRESSED | 0x3ff0000000000000ull | 128 << 20}};
+    u8 entry[8];
+    store_be32(header + QCOW2_AT_MAGIC, QCOW2_MAGIC);
+    store_be32(header + QCOW2_AT_VERSION, 3);
+    store_be32(header + QCOW2_AT_CLUSTER_BITS, 21);
+    store_be64(header + QCOW2_AT_SIZE, 1ull << 55);
+    store_be32(header + QCOW2_AT_L1_COUNT, QCOW2_L1_BYTES_MAX / 8);
+    store_be64(header + QCOW2_AT_L1_OFFSET, 4 << 20);
+    store_be64(header + QCOW2_AT_REFTABLE_OFFSET, 1 << 30);
+    store_be32(header + QCOW2_AT_REFTABLE_CLUSTERS, 4);
+    store_be32(header + QCOW2_AT_REFCOUNT_ORDER, 4);
+    store_be32(header + QCOW2_AT_HEADER_BYTES, QCOW2_FULL_BYTES);
+    FILE *file = fopen(in_folder("worst.qcow2"), "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(header, 1, sizeof(header), file), sizeof(header));
+    for (unsigned i = 0; i < ARRAY_LEN(entries); i++) {
+        store_be64(entry, entries[i].value);
+        assert_int_equal(fseek(file, (long)entries[i].offset, SEEK_SET), 0);
+        assert_int_equal(fwrite(entry, 1, 8, file), 8);
+    }
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(truncate(in_folder("worst.qcow2"), (off_t)64 << 30), 0);
+}
+
+/* How a process ends that reads the worst file all over; it is one of its own, for its peak. */
+static int worst_read(void)
+{
+    struct img_options options = {
+        .path = in_folder("worst.qcow2"), .format = IMG_QCOW2, .is_writable = true};
+    struct img *img = NULL;
+    static u8 data[4096];
+    u64 before_kib = peak_kib();
+    if (img_open(&img, &options, NULL) != 0)
+        return 2;
+    for (u64 i = 1; i < 3000; i++) {
+        if (img_read(img, 0, i << 33, data, sizeof(data)) != 0)
+            return 3;
+    }
+    if (img_read(img, 0, 0, data, sizeof(data)) != -EIO)
+        return 4;
+    img_close(img);
+    return peak_kib() - before_kib < 64 << 10 ? 0 : 5;
+}
+
+static void test_the_worst_header_takes_64_mib_at_most(void **state)
+{
+    worst_make();
+    pid_t child = fork();
+    if (child == 0)
+        _exit(worst_read());
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static int make_folder(void **state)
 {
     snprintf(folder, sizeof(folder), "/var/tmp/atoll-img-XXXXXX");
+    setenv("ATOLL_LOG", "error", 0);
     return mkdtemp(folder) == NULL;
 }
 
@@ -279,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_backing_files_that_are_refused),
         cmocka_unit_test(test_formats_are_not_guessed),
         cmocka_unit_test(test_data_file_only_when_named),
+        cmocka_unit_test(test_the_worst_header_takes_64_mib_at_most),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

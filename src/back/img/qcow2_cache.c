@@ -65,7 +65,7 @@ const u8 *cache_peek(struct cache *cache, u64 offset)
     struct cache_page *page = find(cache, align_down(offset, cache->page_bytes));
     if (page == NULL)
         return NULL;
-    page->was_used = true;
+    shared_set(&page->was_used, true);
     return page->data + (offset & (cache->page_bytes - 1));
 }
 
@@ -85,13 +85,13 @@ static struct cache_page *evict(struct cache *cache)
         cache->hand = (cache->hand + 1) % cache->page_count;
         if (page->is_dirty)
             continue;
-        if (!page->was_used) {
+        if (!shared_get(&page->was_used)) {
             lock_acquire(cache->lock);
             unlink_page(cache, page);
             lock_release(cache->lock);
             return page;
         }
-        page->was_used = false;
+        shared_set(&page->was_used, false);
     }
     return NULL;
 }
@@ -141,7 +141,7 @@ int cache_get(struct cache *cache, u64 offset, struct cache_page **ret_page)
     struct cache_page *page = find(cache, offset);
     bool is_new = false;
     if (page != NULL) {
-        page->was_used = true;
+        shared_set(&page->was_used, true);
         *ret_page = page;
         return 0;
     }
@@ -162,7 +162,7 @@ int cache_get(struct cache *cache, u64 offset, struct cache_page **ret_page)
         return result;
     }
     page->offset = offset;
-    page->was_used = true;
+    shared_set(&page->was_used, true);
     if (is_new)
         cache->pages[cache->page_count++] = page;
     lock_acquire(cache->lock);
@@ -183,7 +183,7 @@ int cache_store(struct cache *cache, u64 offset, const void *from, u32 bytes)
     lock_acquire(cache->lock);
     memcpy(page->data + (offset & (cache->page_bytes - 1)), from, bytes);
     lock_release(cache->lock);
-    cache->dirty_count += !page->is_dirty;
+    shared_set(&cache->dirty_count, cache->dirty_count + !page->is_dirty);
     page->is_dirty = true;
     return 0;
 }
@@ -214,7 +214,7 @@ int cache_write(struct cache *cache)
         if (result != 0)
             break;
         dirty[i]->is_dirty = false;
-        cache->dirty_count--;
+        shared_set(&cache->dirty_count, cache->dirty_count - 1);
     }
     alloc_free(dirty);
     return result;
@@ -226,7 +226,7 @@ void cache_forget(struct cache *cache, u64 offset, u64 bytes)
         struct cache_page *page = find(cache, at);
         if (page == NULL)
             continue;
-        cache->dirty_count -= page->is_dirty;
+        shared_set(&cache->dirty_count, cache->dirty_count - page->is_dirty);
         lock_acquire(cache->lock);
         unlink_page(cache, page);
         lock_release(cache->lock);

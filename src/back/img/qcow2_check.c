@@ -64,7 +64,8 @@ static bool is_misaligned(struct checker *checker, u64 offset, const char *what)
     if ((offset & (checker->q->cluster_bytes - 1)) == 0)
         return false;
     checker->report.bad_count++;
-    problem(checker, "%s at 0x%llx does not start with a cluster", what, (unsigned long long)offset);
+    problem(checker, "%s at 0x%llx does not start with a cluster", what,
+            (unsigned long long)offset);
     return true;
 }
 
@@ -271,8 +272,8 @@ static int finish(struct checker *checker)
     u8 field[8];
     if (!checker->options->mends_all && !checker->options->mends_leaks)
         return 0;
-    q->is_corrupt = false;
-    q->needs_barrier = true;
+    shared_set(&q->is_corrupt, false);
+    shared_set(&q->needs_barrier, true);
     int result = qcow2_flush(q);
     u64 marks = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT;
     if (result != 0 || checker->report.bad_count != 0 || checker->report.flag_count != 0 ||

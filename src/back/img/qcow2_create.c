@@ -129,7 +129,7 @@ int qcow2_preallocate(struct qcow2 *q, u64 offset, enum qcow2_preallocation mode
         }
         if (result != 0)
             return result;
-        q->needs_barrier = true;
+        shared_set(&q->needs_barrier, true);
         number += count;
     }
     return qcow2_flush(q);

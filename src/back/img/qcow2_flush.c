@@ -9,8 +9,9 @@ enum { L2_DIRTY_MAX = 1024, REF_DIRTY_MAX = 128, FREED_MAX = 8192 };
 
 bool qcow2_needs_flush(const struct qcow2 *q)
 {
-    return q->needs_barrier || q->is_l1_dirty || q->l2_cache.dirty_count > 0 ||
-           q->data_file != NULL || q->is_corrupt;
+    return shared_get(&q->needs_barrier) || shared_get(&q->is_l1_dirty) ||
+           shared_get(&q->l2_cache.dirty_count) > 0 || q->data_file != NULL ||
+           shared_get(&q->is_corrupt);
 }
 
 static int sync_all(struct qcow2 *q)
@@ -51,7 +52,7 @@ int qcow2_flush(struct qcow2 *q)
             result = sync_all(q);
         if (result != 0)
             return result;
-        q->needs_barrier = false;
+        shared_set(&q->needs_barrier, false);
     }
     result = cache_write(&q->l2_cache);
     if (result == 0 && q->is_l1_dirty)

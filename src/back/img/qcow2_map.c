@@ -24,7 +24,7 @@ int qcow2_corrupt(struct qcow2 *q, const char *what, u64 where)
 {
     if (q->is_corrupt)
         return -EIO;
-    q->is_corrupt = true;
+    shared_set(&q->is_corrupt, true);
     log_error("disk",
               "'%s': the qcow2 tables are damaged: %s 0x%llx; look at it with 'atoll vol "
               "check'",
@@ -90,7 +90,7 @@ static int table_of(struct qcow2 *q, u64 number, u64 *ret_table)
 {
     u64 index = number >> q->table_bits;
     u64 table = index < q->l1_count ? q->l1[index] & QCOW2_OFFSET_MASK : 0;
-    if ((table & (q->cluster_bytes - 1)) != 0 || table >= q->file->bytes)
+    if ((table & (q->cluster_bytes - 1)) != 0 || table >= shared_get(&q->file->bytes))
         return -EIO;
     *ret_table = table;
     return 0;

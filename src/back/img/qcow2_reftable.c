@@ -38,7 +38,7 @@ int qcow2_reftable_set(struct qcow2 *q, u64 index, u64 block)
     int result = file_write(q->file, q->header.reftable_offset + index * 8, entry, sizeof(entry));
     if (result == 0)
         q->reftable[index] = block;
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     return result;
 }
 

@@ -207,7 +207,7 @@ static int replace_l1(struct qcow2 *q, const u64 *l1, u64 l1_count)
 {
     for (u64 i = 0; i < q->l1_count; i++)
         qcow2_l1_set(q, i, i < l1_count ? l1[i] & QCOW2_OFFSET_MASK : 0);
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     return qcow2_flush(q);
 }
 
@@ -232,7 +232,7 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *snapshot, struct 
         result = count_tree(q, old, old_count, -1);
     if (result == 0)
         result = mark_tree(q);
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     if (result == 0)
         result = qcow2_flush(q);
     alloc_free(l1);
@@ -286,7 +286,7 @@ int qcow2_snapshot_delete(struct qcow2 *q, const char *name, struct err *err)
         result = qcow2_ref_change(q, gone.l1_offset, max_u64((u64)gone.l1_count * 8, 1), -1);
     if (result == 0)
         result = mark_tree(q);
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     if (result == 0)
         result = qcow2_flush(q);
     alloc_free(l1);

@@ -174,7 +174,7 @@ int qcow2_snapshots_store(struct qcow2 *q, const struct qcow2_snapshots *list, u
     if (result == 0 && clusters != 0)
         result = file_write(q->file, offset, data, clusters << q->cluster_bits);
     alloc_free(data);
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     if (result == 0)
         result = qcow2_flush(q);
     store_be32(fields, list->count);

@@ -17,7 +17,7 @@ void qcow2_l1_set(struct qcow2 *q, u64 index, u64 value)
     q->l1[index] = value;
     lock_release(&q->shared->lock);
     q->l1_dirty[index / ENTRIES_PER_SECTOR] = 1;
-    q->is_l1_dirty = true;
+    shared_set(&q->is_l1_dirty, true);
 }
 
 int qcow2_l1_write(struct qcow2 *q)
@@ -34,7 +34,7 @@ int qcow2_l1_write(struct qcow2 *q)
             return result;
         q->l1_dirty[first / ENTRIES_PER_SECTOR] = 0;
     }
-    q->is_l1_dirty = false;
+    shared_set(&q->is_l1_dirty, false);
     return 0;
 }
 
@@ -72,7 +72,7 @@ int qcow2_table_own(struct qcow2 *q, u64 number)
         qcow2_unalloc(q, offset, q->cluster_bytes);
         return result;
     }
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     qcow2_l1_set(q, index, offset | QCOW2_COPIED);
     return 0;
 }

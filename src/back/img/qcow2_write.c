@@ -130,7 +130,7 @@ static int write_in_place(struct qcow2 *q, struct step *step)
     int result = write_around(q, step, cluster.host, from, to, false);
     if (result != 0 || (cluster.alloc & mask) == mask)
         return result;
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     cluster.alloc |= mask;
     cluster.zero &= ~mask;
     return qcow2_cluster_set(q, start >> q->cluster_bits, &cluster);
@@ -227,7 +227,7 @@ static int write_new(struct qcow2 *q, struct step *step)
             qcow2_unalloc(q, host, count << q->cluster_bits);
         return result;
     }
-    q->needs_barrier = true;
+    shared_set(&q->needs_barrier, true);
     result = set_new(q, step, host, count, is_whole ? qcow2_sub_mask(q) : 0);
     return result == 0 && is_whole ? free_old(q, &step->first) : result;
 }
