@@ -44,8 +44,8 @@ struct trace_block {
     unsigned insn_count;
     const struct trace_exit *exits;
     unsigned exit_count;
-    const u8 *code; /* host code; it is executed at CODE_RX */
-    u64 code_rx;
+    const u8 *code, *cold; /* host code; it is executed at CODE_RX and COLD_RX */
+    u64 code_rx, cold_rx;
     unsigned hot_bytes, cold_bytes;
 };
 

@@ -99,7 +99,7 @@ static void tell_block(void *ctx, const struct trace_block *block)
 {
     struct trace *trace = ctx;
     FILE *file = trace->file;
-    const u8 *cold = block->code + block->hot_bytes;
+    const u8 *hot_end = block->code + block->hot_bytes;
 
     lock_acquire(&trace->lock);
     fprintf(file,
@@ -112,7 +112,7 @@ static void tell_block(void *ctx, const struct trace_block *block)
     print_host(file, block->code, block->insns[0].code, block->code_rx);
     for (unsigned i = 0; i < block->insn_count; i++) {
         const struct trace_insn *insn = &block->insns[i];
-        const u8 *end = i + 1 < block->insn_count ? insn[1].code : cold;
+        const u8 *end = i + 1 < block->insn_count ? insn[1].code : hot_end;
         print_insn(file, insn);
         print_host(file, insn->code, end, block->code_rx + (u64)(insn->code - block->code));
     }
@@ -120,7 +120,7 @@ static void tell_block(void *ctx, const struct trace_block *block)
         fprintf(file, "  exit to %" PRIx64 "%s\n", block->exits[i].rip,
                 block->exits[i].other_page ? " (another page: guarded)" : "");
     fprintf(file, "  cold code\n");
-    print_host(file, cold, cold + block->cold_bytes, block->code_rx + block->hot_bytes);
+    print_host(file, block->cold, block->cold + block->cold_bytes, block->cold_rx);
     lock_release(&trace->lock);
 }
 

@@ -91,6 +91,7 @@ static void tell_shared(const struct jit *jit, const struct counter_sink *sink)
     for (unsigned i = 0; i < jit->region_count; i++) {
         const struct jit_region *region = &jit->regions[i];
         code_bytes += region->code.next - region->code.first;
+        code_bytes += region->code.end - region->cold.first;
         blocks += region->blocks.next - region->blocks.first;
         exits += region->exits.next - region->exits.first;
         pieces += region->pieces.next - region->pieces.first;

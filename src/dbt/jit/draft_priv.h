@@ -174,10 +174,10 @@ struct draft {
     bool ended;                      /* the last instruction leaves the block in all cases */
     struct cold colds[COLD_MAX];
     unsigned cold_count;
-    unsigned resumed; /* so many of them know already where they resume */
-    u8 *away_entry;   /* where the block may be entered with flags put away; or NULL */
-    u8 *cold_start;
-    bool failed; /* a limit was met: the block cannot be used */
+    unsigned resumed;         /* so many of them know already where they resume */
+    u8 *away_entry;           /* where the block may be entered with flags put away; or NULL */
+    u8 *hot_end, *cold_start; /* cold_start is NULL where there is none */
+    bool failed;              /* a limit was met: the block cannot be used */
 };
 
 /* front.c: decodes the block and finds which flags are live where; sets low and high. */
@@ -243,6 +243,10 @@ void draft_cold_stretches(struct draft *draft);
 void draft_cold_again(struct draft *draft, const struct cold *cold);
 /* stack.c: a group of pushes or pops that begins with ONE; how many they are, or 0. */
 unsigned draft_stack_group(struct draft *draft, struct draft_insn *one);
+static inline unsigned draft_cold_bytes(const struct draft *draft)
+{
+    return draft->cold_start ? (unsigned)(draft->out.at - draft->cold_start) : 0;
+}
 /* translate.c: one instruction. */
 void draft_one(struct draft *draft, const struct draft_insn *one);
 /* flags.c: finds how the flags that are live before ONE can be made again; makes them, when RSP has

@@ -162,8 +162,12 @@ struct jit_span {
  * numbered is numbered by region, so that a region's numbers come free with it. */
 struct jit_region {
     struct jit_span code; /* offsets in code memory */
+    /* What is rarely run lies apart, so that the rest lies close together: in pieces that are taken
+     * from the end of CODE downwards, to FIRST; NEXT and END are of the last piece. */
+    struct jit_span cold;
     struct jit_span blocks, exits, pieces;
-    struct jit_span traps; /* in ascending order of their code */
+    struct jit_span traps;      /* in ascending order of their code */
+    struct jit_span cold_traps; /* of cold code, from the end of TRAPS downwards, in no order */
 };
 
 /* What the dispatch loop found lately: the block for a RIP, in a mode and an epoch, and what its
@@ -406,6 +410,9 @@ static inline struct jit_region *jit_filling(struct jit *jit)
 {
     return &jit->regions[jit->filling];
 }
+/* Has room for BYTES of cold code in the region being filled, beside hot code that ends at the
+ * offset HOT_END; false when there is none. */
+bool jit_cold_room(struct jit *jit, u32 hot_end, u32 bytes);
 /* Whether REGION has room for a link and for the beginning of a block. Also without the lock, as a
  * hint. */
 bool jit_has_room(const struct jit *jit, unsigned region);

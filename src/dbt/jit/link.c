@@ -79,7 +79,7 @@ static u8 *piece_begin(struct jit *jit, struct emitter *out)
     if (region->pieces.next == region->pieces.end)
         return NULL;
     u8 *at = jit_rw(jit, (u32)align_up(region->code.next, 8));
-    *out = (struct emitter){at, jit_rw(jit, region->code.end), false};
+    *out = (struct emitter){at, jit_rw(jit, region->cold.first), false};
     return at;
 }
 

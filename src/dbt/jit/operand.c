@@ -261,14 +261,17 @@ static bool can_trap(const struct insn *insn)
 static void note_trap(struct draft *draft, const struct draft_insn *one)
 {
     struct jit *jit = draft->jit;
-    struct jit_span *traps = &jit_filling(jit)->traps;
-    if (traps->next == traps->end) {
+    struct jit_span *traps = &jit_filling(jit)->traps, *cold = &jit_filling(jit)->cold_traps;
+    struct jit_trap_site site = {jit_offset(jit, draft->out.at), insn_meta(draft, one)};
+    if (traps->next == cold->first) {
         draft->out.full = true;
-        return;
+    } else if (draft->cold_start) {
+        jit->traps[cold->first - 1] = site;
+        __atomic_store_n(&cold->first, cold->first - 1, __ATOMIC_RELEASE);
+    } else {
+        jit->traps[traps->next] = site;
+        __atomic_store_n(&traps->next, traps->next + 1, __ATOMIC_RELEASE);
     }
-    jit->traps[traps->next] = (struct jit_trap_site){jit_offset(jit, draft->out.at),
-                                                     insn_meta(draft, one)};
-    __atomic_store_n(&traps->next, traps->next + 1, __ATOMIC_RELEASE);
 }
 
 /* Whether the slot register in INSN's ModRM.rm may be its memory operand: not where a register is

@@ -21,6 +21,7 @@ enum {
     BYTES_PER_EXIT = 64,
     BYTES_PER_PIECE = 64,
     BYTES_PER_TRAP = 64,
+    COLD_PIECE_BYTES = 64 << 10,
     REGION_BYTES_MIN = 16 << 10,
     REGION_BYTES_GOOD = 64 << 10 /* smaller ones only to have four */
 };
@@ -63,10 +64,12 @@ int jit_regions_init(struct jit *jit)
     for (u32 i = 0; i < count; i++) {
         struct jit_region *region = &jit->regions[i];
         code = span_set(&region->code, code, bytes);
+        region->cold = (struct jit_span){code, code, code};
         block = span_set(&region->blocks, block, blocks);
         exit = span_set(&region->exits, exit, exits);
         piece = span_set(&region->pieces, piece, pieces);
         trap = span_set(&region->traps, trap, traps);
+        region->cold_traps = (struct jit_span){trap, trap, trap};
     }
     jit->region_count = count;
     return 0;
@@ -75,7 +78,7 @@ int jit_regions_init(struct jit *jit)
 bool jit_has_room(const struct jit *jit, unsigned number)
 {
     const struct jit_region *region = &jit->regions[number];
-    return region->code.end - region->code.next >= JIT_ROOM_BYTES &&
+    return region->cold.first - region->code.next >= JIT_ROOM_BYTES &&
            region->blocks.next + 2 <= region->blocks.end && /* one may have a tail */
            region->pieces.next < region->pieces.end;
 }
@@ -90,6 +93,23 @@ void jit_code_grows(struct jit *jit, u32 offset)
         return;
     jit->large[piece / 64] |= 1ull << piece % 64;
     codemem_large(&jit->memory, (size_t)piece * CODEMEM_LARGE_BYTES);
+}
+
+bool jit_cold_room(struct jit *jit, u32 hot_end, u32 bytes)
+{
+    struct jit_region *region = jit_filling(jit);
+    struct jit_span *cold = &region->cold;
+    u32 piece = (u32)min_u64(COLD_PIECE_BYTES, (region->code.end - region->code.first) / 8 & ~15u);
+    if (cold->end - cold->next >= bytes)
+        return true;
+    if (piece < bytes)
+        piece = (u32)align_up(bytes, 16);
+    if (cold->first - hot_end < piece)
+        return false;
+    *cold = (struct jit_span){cold->first - piece, cold->first - piece, cold->first};
+    jit_code_grows(jit, cold->first - AHEAD_BYTES);
+    jit_code_grows(jit, cold->end - 1 - AHEAD_BYTES);
+    return true;
 }
 
 static void region_empty(struct cpu *cpu, struct jit_region *region)
@@ -112,10 +132,12 @@ static void region_empty(struct cpu *cpu, struct jit_region *region)
         if (jit->blocks[i].page != JIT_NONE)
             jit_unregister(jit, i);
     region->code.next = region->code.first;
+    region->cold = (struct jit_span){region->code.end, region->code.end, region->code.end};
     region->blocks.next = region->blocks.first;
     region->exits.next = region->exits.first;
     region->pieces.next = region->pieces.first;
     region->traps.next = region->traps.first;
+    region->cold_traps.first = region->traps.end;
 }
 
 /* The lock is held; all others are paused. */

@@ -19,10 +19,10 @@ enum { PAGE_BYTES = 4096 };
 
 /* ---- the note ---- */
 
-/* A way from the note, in 16 bits: blocks are smaller than that. */
-static void emit_way(struct draft *draft, const u8 *note, const u8 *to)
+/* A way in 16 bits: hot code of blocks is smaller than that. */
+static void emit_way(struct draft *draft, const u8 *from, const u8 *to)
 {
-    s64 way = to - note;
+    s64 way = to - from;
     if (way != (s16)way)
         draft->failed = true;
     emit_u8(&draft->out, (u32)way & 0xff);
@@ -37,6 +37,13 @@ static u8 *leaves_page(struct draft *draft, const struct cold *cold)
     emit_alu_imm(out, ALU_AND, false, T1, PAGE_BYTES - 1);
     emit_alu_imm(out, ALU_CMP, false, T1, PAGE_BYTES - cold->span);
     return emit_jcc(out, COND_A, NULL);
+}
+
+/* Where the way at OFFSET of a note leads: from the target of the note's jump. */
+static u64 way_of(const u8 *note, unsigned offset)
+{
+    const u8 *from = note + NOTE_META + (s32)load_le32(note + 1);
+    return (u64)(uintptr_t)(from + (s16)load_le16(note + offset));
 }
 
 void draft_cold_access(struct draft *draft, const struct cold *cold)
@@ -54,12 +61,11 @@ void draft_cold_access(struct draft *draft, const struct cold *cold)
     if (cold->span)
         leaves = leaves_page(draft, cold);
     emit_call(out, jit_rw(draft->jit, cold->stub));
-    const u8 *note = out->at;
-    emit_jmp(out, form & FORM_LINE ? cold->done : cold->retry);
+    const u8 *to = form & FORM_LINE ? cold->done : cold->retry;
+    emit_jmp(out, to);
     emit_u32(out, cold->number);
-    /* Groups, and what needs its flags made again, go on after the note. */
-    emit_way(draft, note, special ? note + NOTE_BYTES_ALL : cold->resume);
-    emit_way(draft, note, cold->done);
+    emit_way(draft, to, special ? to : cold->resume); /* those go on after the note */
+    emit_way(draft, to, cold->done);
     emit_u8(out, cold->bytes);
     emit_u8(out, form);
     emit_u8(out, cold->line);
@@ -174,12 +180,14 @@ u64 jit_slow_access(struct cpu *cpu, u32 unused)
             return ANSWER_CONTINUE;
     } else if (!(form & (FORM_WRITE | FORM_GROUP)) && read_across(cpu, gva, note)) {
         counters->reads_across++;
-        *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_DONE));
+        *back = way_of(note, NOTE_DONE);
         return ANSWER_CONTINUE;
     }
-    *back = (u64)(uintptr_t)(note + (s16)load_le16(note + NOTE_RESUME));
-    if (form & FORM_FLAGS)
+    if (form & FORM_FLAGS) {
+        *back = (u64)(uintptr_t)(note + NOTE_BYTES_ALL);
         return ANSWER_CONTINUE;
+    }
+    *back = way_of(note, NOTE_RESUME);
     return jit_interpret(cpu, load_le32(note + NOTE_META));
 }
 

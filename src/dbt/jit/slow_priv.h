@@ -44,7 +44,7 @@ u64 jit_slow_access(struct cpu *cpu, u32 unused);
  * or with FORM_LINE to where it is passed. */
 enum jit_note {
     NOTE_META = 5,
-    NOTE_RESUME = 9, /* 16-bit ways from the note: to the end of the instruction, */
+    NOTE_RESUME = 9, /* 16-bit ways from the jump's target: to the end of the instruction, */
     NOTE_DONE = 11,  /* and to where the test is passed */
     NOTE_BYTES = 13,
     NOTE_FORM = 14,
@@ -52,9 +52,9 @@ enum jit_note {
     NOTE_BYTES_ALL = 16
 };
 /* The operand is [T0 + T1], or [base + T1 + disp] where T1 is what translates: in both cases T0 may
- * be the address and T1 what translates. With FORM_FLAGS the way to the end leads to code that
- * makes flags again and has the instruction interpreted, or with FORM_GROUP does the instructions
- * of a group one by one. */
+ * be the address and T1 what translates. With FORM_FLAGS code after the note, in place of the
+ * resumed one, makes flags again and has the instruction interpreted, or with FORM_GROUP does the
+ * instructions of a group one by one. */
 enum jit_form {
     FORM_LINE = 1, /* the stub itself translates */
     FORM_CONSTANT = 2,

@@ -61,6 +61,7 @@ void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit)
         exits[exit_count++] = (struct trace_exit){jit->exits[i].target_rip + delta,
                                                   jit->exits[i].leaves_page};
     u8 *code = jit_rw(jit, block->code);
+    const u8 *cold = draft->cold_start ? draft->cold_start : draft->hot_end;
     const struct trace_block told = {.cpu = draft->cpu->index,
                                      .number = draft->number,
                                      .rip = rip,
@@ -76,8 +77,10 @@ void trace_block(const struct draft *draft, gpa_t gpa, u32 first_exit)
                                      .exit_count = exit_count,
                                      .code = code,
                                      .code_rx = (u64)(uintptr_t)jit_rx(jit, block->code),
-                                     .hot_bytes = (unsigned)(draft->cold_start - code),
-                                     .cold_bytes = (unsigned)(draft->out.at - draft->cold_start)};
+                                     .hot_bytes = (unsigned)(draft->hot_end - code),
+                                     .cold = cold,
+                                     .cold_rx = (u64)(uintptr_t)jit_rx(jit, jit_offset(jit, cold)),
+                                     .cold_bytes = draft_cold_bytes(draft)};
     /* The tracer may use vector registers; and blocks are made again in the middle of code, which
      * goes on with what it had in them. */
     bool live = draft->cpu->vector_live;

@@ -47,6 +47,28 @@ static bool leaves_by_interpreter(const struct draft *draft)
     return draft->ended && last->how == HOW_INTERPRET;
 }
 
+/* More than a piece of cold code takes; groups and stretches are there again, with theirs. */
+enum { COLD_BYTES_EACH = 96, COLD_BYTES_GROUPED = 160 };
+
+/* From here on the draft's code goes to where cold code is. */
+static bool cold_begin(struct draft *draft)
+{
+    struct jit *jit = draft->jit;
+    const struct jit_span *cold = &jit_filling(jit)->cold;
+    u32 bytes = draft->cold_count * COLD_BYTES_EACH;
+    for (unsigned i = 0; i < draft->cold_count; i++)
+        bytes += draft->colds[i].group_count * COLD_BYTES_GROUPED;
+    for (unsigned i = 0; i < draft->stretch_count; i++)
+        bytes += (draft->stretches[i].end - draft->stretches[i].start) *
+                 (COLD_BYTES_GROUPED + COLD_BYTES_EACH);
+    draft->out.full = !jit_cold_room(jit, jit_offset(jit, draft->hot_end), bytes);
+    if (draft->out.full)
+        return false;
+    draft->out = (struct emitter){jit_rw(jit, cold->next), jit_rw(jit, cold->end), false};
+    draft->cold_start = draft->out.at;
+    return true;
+}
+
 static void translate_all(struct draft *draft)
 {
     if (unlikely(draft->jit->tracer))
@@ -71,8 +93,9 @@ static void translate_all(struct draft *draft)
     const struct draft_insn *last = &draft->insns[draft->insn_count - 1];
     if (!draft->ended || leaves_by_interpreter(draft))
         draft_exit_to(draft, insn_next_rip(draft, last));
-    draft->cold_start = draft->out.at;
-    draft_cold_code(draft);
+    draft->hot_end = draft->out.at;
+    if (!draft->out.full && cold_begin(draft))
+        draft_cold_code(draft);
 }
 
 /* What cannot be decoded within the page is interpreted, whatever it is by then. */
@@ -81,7 +104,7 @@ static void translate_nothing(struct draft *draft)
     struct emitter *out = &draft->out;
     emit_mov_imm(out, T1, jit_meta(draft->number, META_LEAVE));
     emit_call(out, jit_rw(draft->jit, draft->jit->fallback));
-    draft->cold_start = out->at;
+    draft->hot_end = out->at;
 }
 
 static bool has_live_flags(const struct draft *draft)
@@ -113,6 +136,7 @@ static void draft_begin(struct draft *draft, struct cpu *cpu, const struct jit_s
     draft->plan.any = false;
     draft->inside = NULL;
     draft->out = (struct emitter){0};
+    draft->hot_end = draft->cold_start = NULL;
     draft->ended = draft->failed = draft->flags_away = false;
     draft->away_entry = NULL;
 }
@@ -130,12 +154,11 @@ static void count(const struct draft *draft, u32 code)
 {
     struct jit *jit = draft->jit;
     struct jit_counters *counters = &draft->cpu->jit_own->counters;
-    u32 cold = jit_offset(jit, draft->cold_start);
     counters->blocks++;
     counters->insns += draft->insn_count;
     counters->guest_bytes += guest_bytes(draft);
-    counters->hot_bytes += cold - code;
-    counters->cold_bytes += jit_offset(jit, draft->out.at) - cold;
+    counters->hot_bytes += jit_offset(jit, draft->hot_end) - code;
+    counters->cold_bytes += draft_cold_bytes(draft);
 }
 
 /* Marks what the draft was made from as code; false when that is not what is there any more. */
@@ -184,9 +207,10 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     bool live = has_live_flags(draft);
     struct jit_region *region = jit_filling(jit);
     u32 exits_before = region->exits.next, traps_before = region->traps.next;
+    u32 cold_traps_before = region->cold_traps.first;
     u32 code = (u32)align_up(region->code.next, 16);
     jit_code_grows(jit, code);
-    draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->code.end), false};
+    draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->cold.first), false};
     if (draft->tail && draft->insn_count > 0)
         draft_expect_tail(draft, source->tail_page);
     if (draft->insn_count > 0)
@@ -196,6 +220,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     if (draft->failed || draft->out.full || !mark(draft, source)) {
         region->exits.next = exits_before;
         region->traps.next = traps_before;
+        region->cold_traps.first = cold_traps_before;
         return JIT_NONE;
     }
     jit->blocks[draft->number] = (struct jit_block){
@@ -210,7 +235,9 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     if (draft->away_entry)
         jit->blocks[draft->number].away = jit_offset(jit, draft->away_entry);
     region->blocks.next++;
-    region->code.next = jit_offset(jit, draft->out.at);
+    region->code.next = jit_offset(jit, draft->hot_end);
+    if (draft->cold_start)
+        region->cold.next = jit_offset(jit, draft->out.at);
     count(draft, code);
     jit_register(jit, draft->number);
     if (draft->tail && draft->insn_count > 0)

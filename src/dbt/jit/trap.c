@@ -35,7 +35,12 @@ static const struct jit_trap_site *site_of(const struct jit *jit, u32 code)
         else
             high = middle;
     }
-    return low < next && jit->traps[low].code == code ? &jit->traps[low] : NULL;
+    if (low < next && jit->traps[low].code == code)
+        return &jit->traps[low];
+    low = __atomic_load_n(&region->cold_traps.first, __ATOMIC_ACQUIRE);
+    while (low < region->cold_traps.end && jit->traps[low].code != code)
+        low++;
+    return low < region->cold_traps.end ? &jit->traps[low] : NULL;
 }
 
 bool jit_trap(const struct cpu *cpu, u64 address, u64 *pc, u64 *sp, u64 *r9)
