@@ -30,6 +30,7 @@
 #include "dbt/jit.h"
 #include "dbt/jit/test_group.h"
 #include "dbt/jit/test_system.h"
+#include "dbt/jit/test_ways.h"
 #include "host/cpu.h"
 #include "vcpu/dbt/translator.h"
 #include "vcpu/dbt/trap.h"
@@ -302,6 +303,14 @@ static void group_make(struct x86_state *state)
     (void)test_group_sequence(&group, ram + state->rip, 2048);
 }
 
+/* Routines that call one another. Both second pages are the same, so that no flags are lost. */
+static void ways_make(struct x86_state *state)
+{
+    memset(ram + CODE, 0xf4, CODE_BYTES);
+    state->rip = CODE + test_ways_make(random_u64, ram + CODE, ram + CODE + 4096);
+    memcpy(ram + OTHER, ram + CODE + 4096, 4096);
+}
+
 /* ---- comparing ---- */
 
 /* A case that does not end by itself is stopped, and not counted. */
@@ -448,7 +457,10 @@ static void test_random_sequences(void **unused)
     for (unsigned n = 0; n < case_count && tally.differences < 3; n++) {
         code_bytes = n & 1 ? 4 : 8;
         state_random(&from);
-        if (code_bytes == 8 && below(3) == 0)
+        unsigned kind = code_bytes == 8 ? below(6) : 5;
+        if (kind == 0)
+            ways_make(&from);
+        else if (kind < 3)
             group_make(&from);
         else
             sequence_make(from.rip);
