@@ -15,6 +15,7 @@ enum {
     ROUTINE_BYTES = 256,
     STEPS_MAX = 6,
     CALLS_MAX = 2,
+    ROUNDS = 3,     /* the first links what the others use */
     MAIN = ROUTINES /* what calls them; its place is before theirs */
 };
 
@@ -138,6 +139,9 @@ static void put_routine(struct ways *ways, unsigned routine)
 {
     unsigned frame = below(ways, 4), calls = routine == ROUTINES - 1 ? CALLS_MAX : 0;
     ways->at = place_of(routine);
+    if (routine == MAIN)
+        PUT(ways, 0x41, 0xbf, ROUNDS, 0, 0, 0); /* mov r15d, ROUNDS */
+    unsigned begin = ways->at;
     if (frame & 1)
         PUT(ways, 0x53, 0x89, 0xc3, 0x41, 0x54); /* push rbx; mov ebx, eax; push r12 */
     if (frame & 2)
@@ -153,8 +157,10 @@ static void put_routine(struct ways *ways, unsigned routine)
         PUT(ways, 0x48, 0x83, 0xc4, 0x18);
     if (frame & 1)
         PUT(ways, 0x41, 0x5c, 0x5b); /* pop r12; pop rbx */
-    if (routine == MAIN) {
-        PUT(ways, 0xf4);
+    if (routine == MAIN) { /* lea r15d, [r15 - 1]; push rcx; mov ecx, r15d; jrcxz; jmp; pop rcx */
+        PUT(ways, 0x45, 0x8d, 0x7f, 0xff, 0x51, 0x44, 0x89, 0xf9, 0xe3, 0x06, 0x59, 0xe9);
+        put_distance(ways, begin);
+        PUT(ways, 0x59, 0xf4);
     } else if (calls < CALLS_MAX && below(ways, 3) == 0) {
         PUT(ways, 0xe9);
         put_distance(ways, place_of(later(ways, routine)));
