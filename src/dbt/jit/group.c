@@ -163,7 +163,7 @@ static bool locate(const struct group_plan *plan, unsigned at, const struct draf
     struct draft_value index = value_of(plan, at, ea->index);
     if (ea->base != INSN_RIP)
         base = value_of(plan, at, ea->base);
-    s64 low = base.add + ((s64)index.add << ea->scale) + ea->disp;
+    s64 low = base.add + (s64)index.add * (1 << ea->scale) + ea->disp;
     *ret_group = (struct draft_group){
         .base = base.id,
         .index = index.id,
@@ -236,7 +236,7 @@ static bool computable(const struct draft *draft, struct draft_group *group, uns
         return true;
     }
     struct draft_value base = value_of(plan, at, ea->base), index = value_of(plan, at, ea->index);
-    s64 disp = group->low - base.add - ((s64)index.add << ea->scale);
+    s64 disp = group->low - base.add - (s64)index.add * (1 << ea->scale);
     if (base.id != group->base || index.id != group->index || disp != (s32)disp)
         return false;
     ea->disp = disp;
@@ -286,7 +286,7 @@ static void group_stride(const struct draft *draft, struct draft_group *group, u
         struct draft_value after = plan->values[end][group->index];
         if (after.id != group->index)
             return;
-        stride += (s64)after.add << group->scale;
+        stride += (s64)after.add * (1 << group->scale);
     } else if (group->index != VALUE_NONE) {
         return;
     }
