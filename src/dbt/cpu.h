@@ -220,6 +220,10 @@ struct cpu {
     struct simd *simd;          /* owned: simd's thunks */
     struct jit *jit;            /* borrowed: jit's blocks; NULL: everything is interpreted */
     struct jit_own *jit_own;    /* owned: what jit keeps for each vCPU */
+    /* How much of the group's log of overwritten code jit has followed. Until it is all, writes are
+     * not to go unnoticed: this vCPU may still run what was made of the old bytes, and rely on its
+     * own writes to be told. */
+    u32 code_seen;
 
     u8 xsave[X86_XSAVE_BYTES] __attribute__((aligned(64)));
     /* By privilege. Write lines are emptied by other vCPUs as well, with the write tags. */

@@ -227,8 +227,7 @@ struct jit_own {
     struct jit_stacks stacks;
     struct jit_slot *slots; /* owned */
     struct jit_guards guards;
-    u64 slot_age;      /* counts what makes slots stale besides changed mappings */
-    u32 code_log_seen; /* how much of the group's log of overwritten code */
+    u64 slot_age; /* counts what makes slots stale besides changed mappings */
     u64 evict_seen, forget_seen, restart_seen;
     u64 fetch_epoch_seen[2]; /* of the lower and the upper half of the address space */
     /* Since the mappings of that half last changed: */

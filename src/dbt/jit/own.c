@@ -93,9 +93,9 @@ void jit_follow(struct cpu *cpu)
     if (own->fetch_epoch_seen[0] != epoch[0] || own->fetch_epoch_seen[1] != epoch[1])
         follow_mappings(cpu);
     u32 count = __atomic_load_n(&cpu->group->code_log_count, __ATOMIC_ACQUIRE);
-    if (own->code_log_seen != count) {
+    if (cpu->code_seen != count) {
         jit_forget_written(jit, count);
-        own->code_log_seen = count;
+        cpu->code_seen = count;
     }
     u64 evict_count = __atomic_load_n(&jit->evict_count, __ATOMIC_ACQUIRE);
     u64 forget_count = __atomic_load_n(&jit->forget_count, __ATOMIC_ACQUIRE);

@@ -160,14 +160,21 @@ static void note(struct refill *refill)
     emit_patch8(out, full, out->at);
 }
 
-/* After the tag was stored: it goes again where another vCPU has made the page code meanwhile. */
+/* After the tag was stored: it goes again where another vCPU has made the page code meanwhile; and
+ * where this one has not yet dropped all code that was overwritten (cpu->code_seen). */
 static void look_again(struct refill *refill)
 {
     struct emitter *out = refill->out;
+    struct host_mem seen = host_mem_base(STATE, STATE_AT(code_seen));
     emit_barrier(out);
     page_flags(refill, MEM_CODE | MEM_CACHED);
     emit_alu_imm(out, ALU_CMP, false, RAX, MEM_CACHED);
+    u8 *is_code = emit_jcc8(out, COND_NE);
+    emit_load(out, RAX, STATE, STATE_AT(group));
+    emit_load32(out, RAX, RAX, offsetof(struct cpu_group, code_log_reserved));
+    emit_op_mem(out, 0x3b, false, RAX, &seen); /* cmp */
     u8 *stands = emit_jcc8(out, COND_E);
+    emit_patch8(out, is_code, out->at);
     first_level_of(out);
     emit_op_reg(out, 0x81, true, ALU_XOR, T1);
     emit_u32(out, OTHER_HALF);

@@ -267,15 +267,16 @@ static void run_field(struct share *share, unsigned runners, bool disturbed)
         cpu_group_dirty_sync(&share->guest->group);
         cpu_request(share->cpus[i % runners], ATTENTION_EXIT);
     }
-    for (unsigned i = 0; i < runners; i++) {
+    for (unsigned i = 0; i < runners; i++)
         finish(share, i, ids[i]);
-        assert_int_equal(share->cpus[i]->exit.kind, EXIT_HLT);
-        assert_int_equal((u32)share->cpus[i]->gpr[X86_RAX], field_expected(i + 1, i * 700));
-    }
     __atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
     cpu_request(share->cpus[CPUS - 1], ATTENTION_EXIT);
     if (disturbed)
         finish(share, CPUS - 1, ids[CPUS - 1]);
+    for (unsigned i = 0; i < runners; i++) {
+        assert_int_equal(share->cpus[i]->exit.kind, EXIT_HLT);
+        assert_int_equal((u32)share->cpus[i]->gpr[X86_RAX], field_expected(i + 1, i * 700));
+    }
     check_cache(share->cache.jit);
 }
 
@@ -333,10 +334,10 @@ static void test_rewritten_by_another(void **state)
     start(share, 0, &from, &ids[0]);
     from.rip = TEST_CODE + 0x2000;
     start(share, 1, &from, &ids[1]);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 2; i++)
         finish(share, i, ids[i]);
+    for (unsigned i = 0; i < 2; i++)
         assert_int_equal(share->cpus[i]->exit.kind, EXIT_HLT);
-    }
     assert_int_equal(share->cpus[0]->gpr[X86_RDI], 0);
     for (unsigned i = 0; i < FUNCTIONS; i++)
         assert_int_equal(load_le32(ram + LAST + i * 4), VERSIONS);
@@ -363,8 +364,9 @@ static void test_rewritten_by_itself(void **state)
         from.gpr[X86_RCX] = 3000;
         start(share, i, &from, &ids[i]);
     }
-    for (unsigned i = 0; i < CPUS; i++) {
+    for (unsigned i = 0; i < CPUS; i++)
         finish(share, i, ids[i]);
+    for (unsigned i = 0; i < CPUS; i++) {
         assert_int_equal(share->cpus[i]->exit.kind, EXIT_HLT);
         assert_int_equal(share->cpus[i]->gpr[X86_RDI], 0);
     }

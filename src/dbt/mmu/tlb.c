@@ -313,6 +313,14 @@ static void walk_had(struct cpu *cpu, gva_t gva, u64 walk, const struct mem_slot
     found->host = host | (found->host & ~WALK_GPA) | had;
 }
 
+/* Whether this vCPU may still run translations of overwritten code. The page's flag says that there
+ * is none left as soon as they are in the log; looked at after the flag. */
+static bool is_behind(const struct cpu *cpu)
+{
+    return cpu->jit &&
+           cpu->code_seen != __atomic_load_n(&cpu->group->code_log_reserved, __ATOMIC_SEQ_CST);
+}
+
 void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
               enum cpu_privilege privilege)
 {
@@ -347,7 +355,7 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
     /* Another vCPU that marks the page now either finds this tag or has set the flag already. It
      * may even have taken it back again: then it will not look for tags a second time. */
     u8 flags = __atomic_load_n(&slot->page_flags[(gpa - slot->base) >> 12], __ATOMIC_SEQ_CST);
-    if ((flags & (MEM_CODE | MEM_CACHED)) != MEM_CACHED)
+    if ((flags & (MEM_CODE | MEM_CACHED)) != MEM_CACHED || is_behind(cpu))
         __atomic_store_n(&entry->write_tag, tlb_no_tag(index), __ATOMIC_RELAXED);
 }
 
