@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fmt.h"
+#include "host/fd.h"
 
 static int folder_check(const char *path, bool makes, struct err *err)
 {
@@ -47,6 +48,13 @@ int vm_folder_screen(const char *name, bool makes, char ret_path[VM_FOLDER_PATH_
     if (r == 0) {
         fmt_text(folder + used, sizeof(folder) - used, "/%s", name);
         r = folder_check(folder, makes, makes ? err : NULL);
+    }
+    int fd = r == 0 && makes ? fd_connect(ret_path, NULL) : -1;
+    if (fd >= 0) {
+        fd_close(&fd);
+        return err_set(
+            err, -EBUSY,
+            "a VM '%s' with a screen runs already; give this one another name with --name", name);
     }
     if (r < 0 && !makes)
         err_set(err, r,
