@@ -87,6 +87,9 @@ struct machine {
     unsigned device_count;
     struct vga *vga; /* borrowed: the bus owns it; NULL: no screen */
     struct machine_ram_bar ram_bars[MACHINE_RAM_BARS_MAX]; /* in the order of pci_bus_ram */
+    /* Held while the display's thread gives input to devices, which may look at guest memory, and
+     * while the slots of guest memory change. Comes before every device's lock. */
+    struct lock input_lock;
     bool is_standing;      /* no vCPU runs: BARs may move without a pause */
     struct engine *engine; /* borrowed; of the attached vCPUs */
     struct machine_cpu cpus[MACHINE_CPUS_MAX];

@@ -2,8 +2,8 @@
  * machine/ram_bars.c - PCI memory that guests use as RAM: a slot of guest memory wherever the guest
  * has put its BAR.
  *
- * Slots change only while no vCPU runs. So a guest that moves such a BAR makes the machine ask for
- * a pause (machine_host.remap), and machine_remap() does the rest in it.
+ * Slots change only while no vCPU runs and nobody gives input. So a guest that moves such a BAR
+ * makes the machine ask for a pause (machine_host.remap), and machine_remap() does the rest in it.
  *
  * Runs   the callback on vCPU threads; machine_remap while no vCPU runs and the loop is idle.
  * Trust  the guest puts BARs anywhere. One that lies across RAM gets no slot: RAM wins there, and
@@ -36,14 +36,13 @@ void machine_ram_moved(void *ctx)
         host->remap(host->ctx);
 }
 
-int machine_remap(struct machine *machine, struct err *err)
+/* Returns whether a slot has come or gone. */
+static bool slots_follow(struct machine *machine)
 {
     const struct pci_bar *bar;
     bool has_changed = false;
     u64 base;
 
-    if (!is_stale(machine))
-        return 0;
     for (unsigned i = 0; i < MACHINE_RAM_BARS_MAX && pci_bus_ram(machine->pci_bus, i, &bar, &base);
          i++) {
         struct machine_ram_bar *slot = &machine->ram_bars[i];
@@ -63,6 +62,16 @@ int machine_remap(struct machine *machine, struct err *err)
         slot->is_placed = mem_add(&machine->mem, base, bar->bytes, bar->ram, false) == 0;
         has_changed = has_changed || slot->is_placed;
     }
+    return has_changed;
+}
+
+int machine_remap(struct machine *machine, struct err *err)
+{
+    if (!is_stale(machine))
+        return 0;
+    lock_acquire(&machine->input_lock);
+    bool has_changed = slots_follow(machine);
+    lock_release(&machine->input_lock);
     if (!has_changed || machine->engine == NULL)
         return 0;
     return machine->engine->ops->memory_changed(machine->engine, err);

@@ -19,9 +19,8 @@ enum { START_WIDTH = 1280, START_HEIGHT = 800 };
  * ------------------------------------------------
  */
 
-static void key(void *ctx, u16 code, bool is_down)
+static void key_give(struct machine *machine, u16 code, bool is_down)
 {
-    struct machine *machine = ctx;
     struct virtio_dev *vdev = machine->virtio_keyboard;
 
     lock_acquire(&vdev->lock);
@@ -36,9 +35,17 @@ static void key(void *ctx, u16 code, bool is_down)
     lock_release(machine->i8042_lock);
 }
 
-static void point(void *ctx, const struct display_pointer *pointer)
+static void key(void *ctx, u16 code, bool is_down)
 {
     struct machine *machine = ctx;
+
+    lock_acquire(&machine->input_lock);
+    key_give(machine, code, is_down);
+    lock_release(&machine->input_lock);
+}
+
+static void pointer_give(struct machine *machine, const struct display_pointer *pointer)
+{
     struct virtio_dev *vdev = machine->virtio_tablet;
 
     lock_acquire(&vdev->lock);
@@ -51,6 +58,15 @@ static void point(void *ctx, const struct display_pointer *pointer)
     lock_acquire(machine->i8042_lock);
     ps2_mouse_move(machine->mouse, pointer->dx, pointer->dy, pointer->wheel, pointer->buttons);
     lock_release(machine->i8042_lock);
+}
+
+static void point(void *ctx, const struct display_pointer *pointer)
+{
+    struct machine *machine = ctx;
+
+    lock_acquire(&machine->input_lock);
+    pointer_give(machine, pointer);
+    lock_release(&machine->input_lock);
 }
 
 /* ---- the devices -------------------------------------------------------------------------------
