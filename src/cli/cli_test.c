@@ -81,6 +81,20 @@ static void test_run_args(void **state)
     run_args_fini(&args);
 }
 
+static void test_run_args_screen(void **state)
+{
+    static const char *const argv[] = {"--kernel",       "k", "--vnc", ":1", "--vnc=unix:/tmp/s",
+                                       "--vnc-password", "f", NULL};
+    struct run_args args;
+    struct err err = {0};
+    assert_int_equal(run_args_parse(&args, argv, &err), 0);
+    assert_int_equal(args.vnc_count, 2);
+    assert_string_equal(args.vnc[0], ":1");
+    assert_string_equal(args.vnc[1], "unix:/tmp/s");
+    assert_string_equal(args.vnc_password_file, "f");
+    run_args_fini(&args);
+}
+
 /* Each must be refused with a message that holds the second text: what is accepted, or what is
  * wrong. */
 static void test_run_args_refused(void **state)
@@ -105,6 +119,10 @@ static void test_run_args_refused(void **state)
         {"--kernel", "k", "--net", "none", "-p", "8080:80", NULL},
         {"--kernel", "k", "--console", "vnc", NULL},
         {"--kernel", "k", "--device", "vga", NULL},
+        {"--kernel", "k", "--display", "sdl", NULL},
+        {"--kernel", "k", "--vnc", "5901", NULL},
+        {"--kernel", "k", "--vnc", ":60000", NULL},
+        {"--kernel", "k", "--vnc-password", "file", NULL},
         {"--kernel", "k", "--name", "a b", NULL},
         {"--kernel", "k", "--keep", NULL},
         {"--kernel", "k", "--", "ls", NULL},
@@ -131,6 +149,10 @@ static void test_run_args_refused(void **state)
                                        "--net user",
                                        "stdio or none",
                                        "testdev",
+                                       "vga or none",
+                                       "unix:PATH",
+                                       "5900 + N",
+                                       "--vnc",
                                        "letters",
                                        "--keep",
                                        "needs an image",
@@ -341,13 +363,10 @@ static void test_session(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_run_args),
-        cmocka_unit_test(test_run_args_refused),
-        cmocka_unit_test(test_sources),
-        cmocka_unit_test(test_cpio),
-        cmocka_unit_test(test_image_store),
-        cmocka_unit_test(test_session),
+        cmocka_unit_test(test_sizes),           cmocka_unit_test(test_run_args),
+        cmocka_unit_test(test_run_args_screen), cmocka_unit_test(test_run_args_refused),
+        cmocka_unit_test(test_sources),         cmocka_unit_test(test_cpio),
+        cmocka_unit_test(test_image_store),     cmocka_unit_test(test_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

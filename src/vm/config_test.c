@@ -29,6 +29,7 @@ static void test_defaults(void **state)
     assert_null(config.initrd);
     assert_true(config.has_console);
     assert_int_equal(config.disk_count + config.net_count + config.port_count, 0);
+    assert_false(config.has_display);
     config_fini(&config);
 }
 
@@ -46,7 +47,8 @@ static void test_everything(void **state)
         "{\"host_port\":8080,\"guest_port\":80},{\"host_address\":\"0.0.0.0\",\"host_port\":53,"
         "\"guest_port\":53,\"protocol\":\"udp\"}]},{\"kind\":\"tap\",\"tap\":\"tap0\"}],"
         "\"ports\":[{\"name\":\"org.atoll.agent\",\"fd\":7}],\"devices\":[\"testdev\",\"hpet\"],"
-        "\"debug_stats\":\"s\",\"debug_trace\":\"t\"}",
+        "\"vnc\":[\":1\",\"unix:/"
+        "s\"],\"vnc_password\":\"p\",\"debug_stats\":\"s\",\"debug_trace\":\"t\"}",
         &err);
     if (r < 0)
         fail_msg("%s", err.text);
@@ -69,6 +71,10 @@ static void test_everything(void **state)
     assert_string_equal(config.nets[1].tap, "tap0");
     assert_int_equal(config.ports[0].fd, 7);
     assert_true(config.has_testdev && config.has_hpet);
+    assert_true(config.has_display);
+    assert_int_equal(config.vnc_count, 2);
+    assert_string_equal(config.vnc[1], "unix:/s");
+    assert_string_equal(config.vnc_password, "p");
     config_fini(&config);
 }
 
@@ -142,6 +148,10 @@ static void test_refused(void **state)
          "between 1 and 65535"},
         {START ",\"ports\":[{\"name\":\"a\",\"fd\":-1}]}", "'ports[0].fd'"},
         {START ",\"devices\":[\"floppy\"]}", "devices[0]"},
+        {START ",\"vnc\":\":1\"}", "'vnc' must be an array"},
+        {START ",\"vnc\":[1]}", "'vnc[0]'"},
+        {START ",\"vnc\":[\":1\",\"nowhere\"]}", "'vnc[1]'"},
+        {START ",\"display\":\"vga\"}", "true or false"},
         {START "} x", "line"},
     };
     struct config config;
