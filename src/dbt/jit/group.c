@@ -255,14 +255,21 @@ static void place(const struct draft *draft, struct draft_group *group)
     (void)computable(draft, group, (unsigned)at);
 }
 
-/* Whether a test of GROUP pays. */
-static bool pays(struct draft *draft, struct draft_group *group)
+/* Whether a test of GROUP is made if its instructions are fewer than those that it saves; other
+ * groups that are tested at the same place pay for keeping flags with it. */
+static void choose(struct draft *draft, struct draft_group *group)
 {
+    struct group_plan *plan = &draft->plan;
     const struct draft_insn *one = &draft->insns[group->check];
-    unsigned cost = COST_CHECK + (one->live_before ? COST_KEEP : 0);
     u64 gpa = draft->physical_page << 12 | (draft->start + one->offset);
-    return (group->stride_known || group->saved > cost) && jit_line_pays(draft->jit, gpa) &&
-           draft_group_line(draft, &group->line);
+    unsigned saved = 0, keep = one->live_before ? COST_KEEP : 0;
+    for (unsigned i = 0; i < plan->group_count; i++) {
+        const struct draft_group *other = &plan->groups[i];
+        if (other->check == group->check && other->saved > COST_CHECK)
+            saved += other->saved - COST_CHECK;
+    }
+    bool pays = group->stride_known || (group->saved > COST_CHECK && saved > keep);
+    group->used = pays && jit_line_pays(draft->jit, gpa) && draft_group_line(draft, &group->line);
 }
 
 /* ---- loops ---- */
@@ -424,7 +431,10 @@ void draft_plan(struct draft *draft, unsigned start)
         struct draft_group *group = &plan->groups[i];
         if (!group->stride_known)
             place(draft, group);
-        group->used = pays(draft, group);
+    }
+    for (unsigned i = 0; i < plan->group_count; i++) {
+        struct draft_group *group = &plan->groups[i];
+        choose(draft, group);
         if (group->used && group->check < first)
             first = group->check;
         if (group->used && group->last > last)

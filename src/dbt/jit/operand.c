@@ -287,6 +287,8 @@ static bool slot_as_memory(const struct insn *insn)
     case OP_MOVSX:
     case OP_IMUL:
     case OP_CMOVCC:
+    case OP_ADCX:
+    case OP_ADOX:
         break;
     default:
         return false;
@@ -298,6 +300,23 @@ static bool slot_as_memory(const struct insn *insn)
             return !(operands[i].access & ACCESS_W) || insn_operand_bytes(insn, i) != 4;
     }
     return false;
+}
+
+/* Two slot registers, one of them as a memory operand. */
+static bool two_slots(struct draft *draft, const struct draft_insn *one,
+                      const struct gpr_use uses[2])
+{
+    const struct insn *insn = &one->insn;
+    const struct gpr_use *other = uses[0].gpr == insn->rm ? &uses[1] : &uses[0];
+    struct encoding encoding = {.has_memory = true, .mem = host_mem_base(STATE, slot_at(insn->rm))};
+    fill_fields(one, other, 1, T0, &encoding);
+    if (other->read)
+        emit_load(&draft->out, T0, STATE, slot_at(other->gpr));
+    if (!encode_insn(&draft->out, one->bytes, insn, &encoding))
+        return false;
+    if (other->written)
+        emit_store(&draft->out, T0, STATE, slot_at(other->gpr));
+    return true;
 }
 
 /* Whether ONE's memory access may lose the flags that are live, because they can be made again
@@ -357,6 +376,11 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
         encoding.mem = host_mem_base(STATE, slot_at(insn->rm));
         fill_fields(one, uses, 0, 0, &encoding);
         return encode_insn(out, one->bytes, insn, &encoding);
+    }
+    if (count == 2 && slot_as_memory(insn) && !field_is(insn, FIELD_REG, insn->rm)) {
+        if (two_slots(draft, one, uses))
+            return true;
+        out->at = start;
     }
     struct flags_recipe recipe;
     bool before = false, again = flags_again(draft, one, &recipe, &before), borrowed = false;

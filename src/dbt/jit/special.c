@@ -153,24 +153,28 @@ static void do_moffs(struct draft *draft, const struct draft_insn *one)
     emit_op_mem(out, (store ? 0x88u : 0x8au) | (bytes > 1), bytes == 8, X86_RAX, &mem);
 }
 
-/* MULX by way of the scratch registers: any of its three registers may be in a slot. */
+/* MULX: the scratch registers are the results that are in slots, also where they are part of the
+ * operand's address. */
 static void do_mulx(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
     struct emitter *out = &draft->out;
     unsigned high = insn->reg, low = insn_vvvv(insn), bytes = insn_operand_bytes(insn, 0);
-    struct encoding encoding = {.reg = T0, .vvvv = T1, .rm = T1};
+    struct encoding encoding = {.has_memory = insn->has_memory};
+    encoding.reg = (u8)(in_slot(high) ? T0 : host_gpr(high));
+    encoding.vvvv = (u8)(in_slot(low) ? T1 : host_gpr(low));
+    if (high == low) /* the high half stays */
+        encoding.vvvv = encoding.reg;
     if (insn->has_memory) {
         struct access access = {ea_of(insn), bytes, false, one->live_before != 0, NULL};
-        struct host_mem mem;
-        draft_access(draft, one, &access, &mem);
-        emit_op_mem(out, 0x8b, bytes == 8, T1, &mem);
+        draft_access(draft, one, &access, &encoding.mem);
     } else {
         encoding.rm = (u8)draft_read_gpr(draft, insn->rm, T1);
     }
     (void)encode_insn(out, one->bytes, insn, &encoding); /* fails for high byte registers only */
-    write_gpr(draft, low, T1);
-    write_gpr(draft, high, T0); /* the high half stays where both are one register */
+    if (high != low)
+        write_gpr(draft, low, encoding.vvvv);
+    write_gpr(draft, high, encoding.reg);
 }
 
 void draft_special(struct draft *draft, const struct draft_insn *one)

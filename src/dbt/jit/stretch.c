@@ -12,7 +12,7 @@
  */
 #include "dbt/jit/draft_priv.h"
 
-enum { PAGE_BYTES = 4096, ROUNDS_READING = 512, ROUNDS_WRITING = 128 };
+enum { PAGE_BYTES = 4096, ROUNDS_READING = 512, ROUNDS_WRITING = 64 };
 
 static struct host_mem line_field(const struct draft *draft, unsigned line, size_t field)
 {

@@ -39,6 +39,17 @@ static void write_tags_drop(struct cpu *cpu, gpa_t page)
     lines_clear_writes(cpu);
 }
 
+/* Waits for stores of other vCPUs that were tested before their tags were taken: translated code
+ * tests some of them ahead (jit/stretch.c), for less than so long. Whoever marks code looks
+ * afterwards whether it is still what he has decoded. */
+static void stores_settle(void)
+{
+    enum { SETTLE_TSC = 8192 };
+    u64 start = __builtin_ia32_rdtsc();
+    while (__builtin_ia32_rdtsc() - start < SETTLE_TSC)
+        __builtin_ia32_pause();
+}
+
 /* Sets the page's flag and takes its write tags from all TLBs that may have some. */
 static void code_flag_set(struct cpu_group *group, u8 *flags, gpa_t page)
 {
@@ -46,12 +57,16 @@ static void code_flag_set(struct cpu_group *group, u8 *flags, gpa_t page)
     if (!(old & MEM_CACHED))
         return;
     __atomic_fetch_and(flags, (u8)~MEM_CACHED, __ATOMIC_SEQ_CST);
-    unsigned count = __atomic_load_n(&group->cpu_count, __ATOMIC_ACQUIRE);
+    unsigned count = __atomic_load_n(&group->cpu_count, __ATOMIC_ACQUIRE), running = 0;
     for (unsigned i = 0; i < count; i++) {
         struct cpu *cpu = __atomic_load_n(&group->cpus[i], __ATOMIC_ACQUIRE);
-        if (cpu)
-            write_tags_drop(cpu, page);
+        if (cpu == NULL)
+            continue;
+        write_tags_drop(cpu, page);
+        running += __atomic_load_n(&cpu->running, __ATOMIC_SEQ_CST);
     }
+    if (running > 1)
+        stores_settle();
 }
 
 static u8 *page_flags_of(struct mem *mem, gpa_t gpa)
