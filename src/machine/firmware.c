@@ -175,15 +175,15 @@ static int put_boot_order(struct machine *machine)
     return fwcfg_put_file(machine->fwcfg, "bootorder", text, used ? used : 1, false);
 }
 
-/* What a BIOS runs for the VGA adapter, by the name under which it looks for it. */
-static int put_video_rom(struct machine *machine)
+static int put_roms(struct machine *machine)
 {
     const struct machine_firmware *firmware = &machine->config.firmware;
+    int r = 0;
 
-    if (!machine->vga || !firmware->video_rom)
-        return 0;
-    return fwcfg_put_file(machine->fwcfg, "pci1234,1111.rom", firmware->video_rom,
-                          firmware->video_rom_bytes, false);
+    for (unsigned i = 0; r == 0 && i < firmware->rom_count; i++)
+        r = fwcfg_put_file(machine->fwcfg, firmware->roms[i].file, firmware->roms[i].data,
+                           firmware->roms[i].bytes, false);
+    return r;
 }
 
 int firmware_publish(struct machine *machine, struct err *err)
@@ -198,7 +198,7 @@ int firmware_publish(struct machine *machine, struct err *err)
     if (r < 0)
         return r;
     if (put_memory(machine) < 0 || put_smbios(machine) < 0 || put_sleep_states(machine) < 0 ||
-        put_boot_order(machine) < 0 || put_video_rom(machine) < 0 ||
+        put_boot_order(machine) < 0 || put_roms(machine) < 0 ||
         fwcfg_put_number(fwcfg, FWCFG_CPU_COUNT, cpu_count, 2) < 0 ||
         fwcfg_put_number(fwcfg, FWCFG_CPUS_MAX, cpu_count, 2) < 0 ||
         fwcfg_put_number(fwcfg, FWCFG_BOOT_MENU, 0, 2) < 0 ||

@@ -31,7 +31,7 @@ struct vcpu;
 struct vm_clock;
 
 enum { MACHINE_CPUS_MAX = 64, MACHINE_DISKS_MAX = 16, MACHINE_NETS_MAX = 8, MACHINE_PORTS_MAX = 8 };
-enum { MACHINE_BOOT_MAX = 8 };
+enum { MACHINE_BOOT_MAX = 8, MACHINE_ROMS_MAX = 4 };
 
 /* How a guest ends a run of the machine. */
 enum machine_end {
@@ -61,6 +61,14 @@ struct machine_port {
     struct chr *chr;  /* borrowed */
 };
 
+/* An option ROM: what a BIOS runs for a PCI device in order to show a screen or to start from a
+ * network. UEFI firmware has drivers of its own. */
+struct machine_rom {
+    const char *file; /* borrowed: "pci1234,1111.rom" for a device's vendor and device id */
+    const u8 *data;   /* borrowed */
+    u64 bytes;
+};
+
 /* Firmware, which then loads what the machine runs: a ROM that ends at 4 GiB. */
 struct machine_firmware {
     u8 *rom;       /* borrowed, page aligned; NULL: a kernel is started instead */
@@ -68,8 +76,8 @@ struct machine_firmware {
     u8 *variables; /* borrowed: a flash chip's contents, below the ROM; NULL: there is none */
     u64 variables_bytes;
     struct chr *log; /* borrowed: port 0x402; NULL: there is none */
-    u8 *video_rom;   /* borrowed: a BIOS's code for the VGA adapter; NULL: there is none */
-    u64 video_rom_bytes;
+    struct machine_rom roms[MACHINE_ROMS_MAX];
+    unsigned rom_count;
 };
 
 /* What firmware tries to start from: a disk or a network by its index. */

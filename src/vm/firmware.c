@@ -26,6 +26,7 @@
 
 #define BIOS_ROM "/usr/share/seabios/bios-256k.bin"
 #define VIDEO_ROM "/usr/share/seabios/vgabios-stdvga.bin"
+#define NET_ROM "/usr/lib/ipxe/qemu/pxe-virtio.rom"
 #define UEFI_ROM "/usr/share/OVMF/OVMF_CODE_4M.fd"
 #define UEFI_VARIABLES "/usr/share/OVMF/OVMF_VARS_4M.fd"
 
@@ -176,27 +177,42 @@ static int open_rom(struct firmware *firmware, const struct config *config, enum
     return 0;
 }
 
-/* A BIOS draws on the screen by code that comes with the adapter. */
-static int open_video_rom(struct firmware *firmware, struct machine_config *machine,
-                          struct err *err)
+/* What a BIOS runs for devices that it has no driver for. It draws on the screen by code that comes
+ * with the adapter; the network's is only missed by who wants to start from there. */
+static int open_option_roms(struct firmware *firmware, const struct config *config,
+                            struct machine_config *machine, struct err *err)
 {
+    const struct {
+        bool is_wanted;
+        const char *file, *path;
+    } roms[] = {
+        {config->has_display, "pci1234,1111.rom", VIDEO_ROM},
+        {machine->net_count > 0, "pci1af4,1041.rom", NET_ROM},
+    };
     u64 bytes = 0;
 
-    if (access(VIDEO_ROM, R_OK) < 0)
+    if (config->has_display && access(VIDEO_ROM, R_OK) < 0)
         return err_set(err, -errno,
                        "the screen's BIOS '%s': %s; install it: apt-get install seabios", VIDEO_ROM,
                        strerror(errno));
-    int r = kernel_file_read(VIDEO_ROM, "the screen's BIOS", &firmware->video_rom, &bytes, err);
-    machine->firmware.video_rom = firmware->video_rom.base;
-    machine->firmware.video_rom_bytes = bytes;
-    return r;
+    for (unsigned i = 0; i < sizeof(roms) / sizeof(roms[0]); i++) {
+        struct map *map = &firmware->roms[firmware->rom_count];
+        if (!roms[i].is_wanted || access(roms[i].path, R_OK) < 0)
+            continue;
+        int r = kernel_file_read(roms[i].path, "option ROM", map, &bytes, err);
+        if (r < 0)
+            return r;
+        firmware->rom_count++;
+        machine->firmware.roms[machine->firmware.rom_count++] = (struct machine_rom){
+            .file = roms[i].file, .data = map->base, .bytes = bytes};
+    }
+    return 0;
 }
 
 int firmware_open(struct firmware *ret_firmware, const struct config *config,
                   struct machine_config *machine, struct err *err)
 {
-    struct firmware firmware = {
-        .rom = {.fd = -1}, .video_rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
+    struct firmware firmware = {.rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
     enum firmware_kind kind;
     const char *reason;
 
@@ -212,10 +228,10 @@ int firmware_open(struct firmware *ret_firmware, const struct config *config,
                                     : config->firmware,
             reason);
     r = open_rom(&firmware, config, kind, machine, err);
-    if (r == 0 && kind == FIRMWARE_BIOS && config->has_display)
-        r = open_video_rom(&firmware, machine, err);
     if (r == 0 && (kind == FIRMWARE_UEFI || (kind == FIRMWARE_FILE && config->firmware_variables)))
         r = open_variables(&firmware, config, machine, err);
+    if (r == 0 && kind != FIRMWARE_UEFI)
+        r = open_option_roms(&firmware, config, machine, err);
     if (r == 0 && config->firmware_log) {
         firmware.log = chr_file_new(config->firmware_log, err);
         machine->firmware.log = firmware.log;
@@ -237,9 +253,9 @@ void firmware_close(struct firmware *firmware)
         munmap(firmware->store, firmware->store_bytes);
     }
     fd_close(&firmware->store_fd);
+    for (unsigned i = 0; i < firmware->rom_count; i++)
+        map_fini(&firmware->roms[i]);
     map_fini(&firmware->rom);
-    map_fini(&firmware->video_rom);
     map_fini(&firmware->variables);
-    *firmware = (struct firmware){
-        .rom = {.fd = -1}, .video_rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
+    *firmware = (struct firmware){.rom = {.fd = -1}, .variables = {.fd = -1}, .store_fd = -1};
 }

@@ -8,19 +8,20 @@
 
 #include "base/err.h"
 #include "host/map.h"
+#include "machine/machine.h"
 
 struct blk;
 struct chr;
 struct config;
-struct machine_config;
 
 struct firmware {
     struct map rom;
-    struct map video_rom; /* base NULL: none */
     struct map variables; /* in memory only: fd is -1 */
     u8 *store;            /* owned: a mapped file of variables; NULL: there is none */
     size_t store_bytes;
-    int store_fd;    /* owned, and locked; -1: none */
+    int store_fd;                      /* owned, and locked; -1: none */
+    struct map roms[MACHINE_ROMS_MAX]; /* option ROMs */
+    unsigned rom_count;
     struct chr *log; /* owned; may be NULL */
 };
 

@@ -2,11 +2,12 @@
 """Machines that boot by firmware: SeaBIOS and OVMF start GRUB from a disk, GRUB starts Linux; resets,
 power-off, the UEFI shell, and variables that are still there at the next boot.
 """
-import os
+import http.server
 import pathlib
 import re
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -71,6 +72,13 @@ def disk(kind):
 def config(kind, **more):
     return {'disks': [{'path': disk(kind), 'snapshot': True}],
             'firmware_log': scratch / f'{kind}.log', **more}
+
+
+def type_slowly(vm, text):
+    """A BIOS looks at the serial line 18 times a second, and keeps 15 keys."""
+    for key in text:
+        vm.send(key)
+        time.sleep(0.06)
 
 
 def boot_is_right(vm, kind, cpus=1):
@@ -168,6 +176,44 @@ def test_boot_order_is_followed():
     with guest.Vm({'disks': disks, 'boot': ['disk1', 'disk0']}) as vm:
         vm.expect('GUEST-READY', 120)
         check('not a bootable disk' not in vm.text(), 'the first disk was tried first')
+
+
+def test_ipxe_starts_linux_over_http():
+    """SeaBIOS runs iPXE's ROM, which is told on its command line to fetch a script from this host."""
+    if not pathlib.Path('/usr/lib/ipxe/qemu/pxe-virtio.rom').exists():
+        guest.skip('ipxe-qemu is not installed')
+    kernel = guest.Kernel()
+    files = {'/s': b'#!ipxe\necho FETCHED\nkernel vmlinuz console=ttyS0\ninitrd initrd\nboot\n',
+             '/vmlinuz': kernel.image.read_bytes(),
+             '/initrd': guest.initramfs(scratch / 'net-initrd', 'echo GUEST-READY').read_bytes()}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(files[self.path])))
+            self.end_headers()
+
+        def do_GET(self):
+            self.do_HEAD()
+            self.wfile.write(files[self.path])
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with guest.Vm({'firmware': 'bios', 'memory_bytes': 512 << 20,
+                   'nets': [{'kind': 'user'}]}) as vm:
+        vm.expect('for the iPXE command line', 60)
+        time.sleep(0.3)
+        vm.send('\x02')
+        vm.expect('iPXE> ', 30)
+        type_slowly(vm, 'dhcp\r')
+        vm.expect(r'Configuring.*ok\s+iPXE> ', 60)
+        type_slowly(vm, f'chain http://10.0.2.2:{server.server_port}/s\r')
+        vm.expect('FETCHED', 60)
+        vm.expect('GUEST-READY', 120)
+    server.shutdown()
 
 
 if __name__ == '__main__':
