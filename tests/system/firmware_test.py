@@ -81,9 +81,14 @@ def type_slowly(vm, text):
         time.sleep(0.06)
 
 
+def with_escapes(text):
+    """TEXT as SeaBIOS may send it: moves of the cursor between its letters."""
+    return r'(?:\x1b\[[\d;]*[A-Za-z])*'.join(map(re.escape, text))
+
+
 def boot_is_right(vm, kind, cpus=1):
     vm.expect(f'firmware {kind}: the disk has')
-    vm.expect('GRUB loads Linux by ' + ('pc' if kind == 'bios' else 'efi'), 120)
+    vm.expect(with_escapes('GRUB loads Linux by ' + ('pc' if kind == 'bios' else 'efi')), 120)
     vm.expect('GUEST-READY', 120)
     text = vm.text()
     check(f'BOOTED-BY-{"EFI" if kind == "uefi" else "BIOS"}' in text, 'booted by the other')
@@ -204,14 +209,14 @@ def test_ipxe_starts_linux_over_http():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with guest.Vm({'firmware': 'bios', 'memory_bytes': 512 << 20,
                    'nets': [{'kind': 'user'}]}) as vm:
-        vm.expect('for the iPXE command line', 60)
+        vm.expect(with_escapes('for the iPXE command line'), 60)
         time.sleep(0.3)
         vm.send('\x02')
-        vm.expect('iPXE> ', 30)
+        vm.expect(with_escapes('iPXE> '), 30)
         type_slowly(vm, 'dhcp\r')
-        vm.expect(r'Configuring.*ok\s+iPXE> ', 60)
+        vm.expect(r'Configuring.*ok\s+' + with_escapes('iPXE> '), 60)
         type_slowly(vm, f'chain http://10.0.2.2:{server.server_port}/s\r')
-        vm.expect('FETCHED', 60)
+        vm.expect(with_escapes('FETCHED'), 60)
         vm.expect('GUEST-READY', 120)
     server.shutdown()
 
