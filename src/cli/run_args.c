@@ -82,11 +82,14 @@ static int take_boot(struct run_args *args, const char *value, struct err *err)
 static int take_name(struct run_args *args, const char *value, struct err *err)
 {
     size_t length = strlen(value);
-    if (length == 0 || length > 63 ||
+    if (length == 0 || length > 63 || value[0] == '.' ||
         strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
             length)
-        return err_set(err, -EINVAL,
-                       "--name '%s': a name has 1 to 63 letters, digits, '-', '_' and '.'", value);
+        return err_set(
+            err, -EINVAL,
+            "--name '%s': a name has 1 to 63 letters, digits, '-', '_' and '.', the last "
+            "not in front",
+            value);
     args->name = value;
     return 0;
 }
