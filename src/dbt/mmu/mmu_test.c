@@ -236,6 +236,52 @@ static void rom_drops_writes(void **state)
     free(rom);
 }
 
+/* The accesses to GVA that translated code may have from the second level (jit/refill.c). */
+static unsigned offered(const struct cpu *cpu)
+{
+    const struct cpu_walk_entry *entry = &cpu->tlb.walks[0][0];
+    for (unsigned i = 0; i < CPU_TLB_SETS * CPU_TLB_WAYS; i++) {
+        u64 asid = entry[i].gpa & CPU_WALK_GLOBAL ? CPU_ASID_GLOBAL : cpu->tlb.asid;
+        if (entry[i].tag == (GVA >> 12 << 16 | asid))
+            return (unsigned)(entry[i].host & 0xfff);
+    }
+    return 0;
+}
+
+static void refills_follow_flushes(void **state)
+{
+    struct test_guest *guest = *state;
+    struct cpu *cpu = cached_guest(guest, P | W | G);
+    unsigned read = cpu_walk_had(PRIVILEGE_KERNEL, false);
+    unsigned write = cpu_walk_had(PRIVILEGE_KERNEL, true);
+    assert_int_equal(offered(cpu), 0);
+    assert_int_equal(read_byte(cpu, GVA), 0x11);
+    assert_int_equal(offered(cpu), read);
+    assert_int_equal(try_write(cpu, GVA, 1, 0x12), -1);
+    assert_true(offered(cpu) & write);
+    mmu_switch(cpu, false);
+    assert_true(offered(cpu) & write);
+    mmu_flush_page(cpu, GVA);
+    assert_int_equal(offered(cpu), 0);
+    /* The entry of an earlier address space is not found again. */
+    remap(guest, P | W);
+    assert_int_equal(read_byte(cpu, GVA), 0x22);
+    assert_int_equal(offered(cpu), read);
+    mmu_switch(cpu, false);
+    assert_int_equal(offered(cpu), 0);
+    /* Nothing is offered that was refused, nor device memory. */
+    assert_int_equal(read_byte(cpu, GVA), 0x22);
+    mmu_flush_all(cpu);
+    assert_int_equal(offered(cpu), 0);
+    entry_put(guest, MODE_LONG, 0, TEST_DATA | P);
+    cpu->cr0 |= X86_CR0_WP;
+    mmu_flush_all(cpu);
+    assert_int_equal(try_write(cpu, GVA, 1, 0x13), X86_PF_FAULT);
+    assert_int_equal(offered(cpu), 0);
+    assert_int_equal(read_byte(cpu, GVA), 0x12);
+    assert_int_equal(offered(cpu), read);
+}
+
 static void writes_mark_pages(void **state)
 {
     struct test_guest *guest = *state;
@@ -271,6 +317,7 @@ int main(void)
         TEST(canonical_addresses),
         TEST(devices_answer),
         TEST(rom_drops_writes),
+        TEST(refills_follow_flushes),
         TEST(writes_mark_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -348,7 +348,8 @@ void tlb_fill(struct cpu *cpu, gva_t gva, u64 walk, enum cpu_access access,
     }
     bool write = access == ACCESS_WRITE && !slot->read_only;
     if (access != ACCESS_WRITE || write)
-        walk_had(cpu, gva, walk, slot, cpu_walk_had(privilege, write));
+        walk_had(cpu, gva, walk, slot,
+                 cpu_walk_had(privilege, false) | cpu_walk_had(privilege, write));
     if (!write || !write_tag_allowed(slot, gpa))
         return;
     __atomic_store_n(&entry->write_tag, page, __ATOMIC_SEQ_CST);
