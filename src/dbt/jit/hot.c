@@ -88,10 +88,11 @@ static u32 block_remake(struct cpu *cpu, u32 old, bool hot, bool counted)
         return JIT_NONE;
     jit->make_hot = hot;
     jit->make_counted = counted;
+    cpu->jit_own->wants_entry = block->indirect != 0;
     cpu->rip = block->rip;
     u32 new = jit_translate(cpu, &source);
     cpu->rip = rip;
-    jit->make_hot = jit->make_counted = false;
+    jit->make_hot = jit->make_counted = cpu->jit_own->wants_entry = false;
     if (new == JIT_NONE)
         return JIT_NONE;
     jit->blocks[new].remakes = (u8)(jit->blocks[old].remakes + 1);

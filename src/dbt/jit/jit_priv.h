@@ -233,6 +233,7 @@ struct jit_own {
     /* Since the mappings of that half last changed: */
     bool low_kernel_code; /* the lower half: code was run with kernel privilege */
     bool high_user_code;  /* the upper half: relative code was run; its guards are of the lower */
+    bool wants_entry;     /* the block that is made next is the target of an indirect branch */
     bool stacks_reset;    /* the return stacks were emptied: do not go back to code */
     unsigned full_region; /* with JIT_FULL: which it was */
     struct line_trial trial;
@@ -355,6 +356,8 @@ void jit_links_move(struct jit *jit, u32 old, u32 new);
 void jit_unlink(struct jit *jit, u32 block);
 /* The verifying entry of BLOCK for indirect branches, made when it is first asked for. */
 u32 jit_indirect_entry(struct jit *jit, u32 block);
+/* Its tests, at a multiple of 8, for what of BLOCK is set: rip, page, mode. */
+void jit_emit_entry(struct emitter *out, const struct jit *jit, const struct jit_block *block);
 
 /* hot.c: whether the access of the instruction at GPA may use a line. */
 bool jit_line_pays(struct jit *jit, gpa_t gpa);

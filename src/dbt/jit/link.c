@@ -191,38 +191,43 @@ void jit_unlink(struct jit *jit, u32 block_number)
     }
 }
 
+void jit_emit_entry(struct emitter *out, const struct jit *jit, const struct jit_block *block)
+{
+    const struct code_page *page = &jit->pages[block->page];
+    struct misses misses = {.count = 0};
+    emit_nop5(out);
+    if (page->relative) /* RIP is right if it is away from home as far as the mapping is */
+        miss_on(&misses, jit_expect_rip_relative(out, block->rip - jit_guard_tag(page->number),
+                                                 jit_guard_delta_at(page)));
+    else
+        miss_on(&misses, jit_expect_rip(out, block->rip));
+    miss_on(&misses, jit_expect_u32(out, jit_guard_at(page), page->number, false));
+    /* No attention; and the mode: there may be another privilege, or a unit that was switched off,
+     * at the same address. */
+    miss_on(&misses, jit_expect_u64(out, STATE_AT(jit_mode), block->mode, false));
+    if (page->relative) {
+        emit_alu_imm(out, ALU_SUB, true, T0, (s32)block->rip);
+        emit_store(out, T0, STATE, STATE_AT(jit_delta));
+    }
+    if (!out->full)
+        misses_patch(&misses, jit_rw(jit, jit->indirect_miss));
+}
+
 u32 jit_indirect_entry(struct jit *jit, u32 block_number)
 {
     struct jit_block *block = &jit->blocks[block_number];
-    const u8 *miss = jit_rw(jit, jit->indirect_miss);
     struct emitter out;
     if (block->indirect != 0)
         return block->indirect;
     u8 *at = piece_begin(jit, &out);
     if (at == NULL)
         return 0;
-    emit_nop5(&out);
-    const struct code_page *page = &jit->pages[block->page];
-    struct misses misses = {.count = 0};
-    if (page->relative) /* RIP is right if it is away from home as far as the mapping is */
-        miss_on(&misses, jit_expect_rip_relative(&out, block->rip - jit_guard_tag(page->number),
-                                                 jit_guard_delta_at(page)));
-    else
-        miss_on(&misses, jit_expect_rip(&out, block->rip));
-    miss_on(&misses, jit_expect_u32(&out, jit_guard_at(page), page->number, false));
-    /* No attention; and the mode: there may be another privilege, or a unit that was switched off,
-     * at the same address. */
-    miss_on(&misses, jit_expect_u64(&out, STATE_AT(jit_mode), block->mode, false));
-    if (page->relative) {
-        emit_alu_imm(&out, ALU_SUB, true, T0, (s32)block->rip);
-        emit_store(&out, T0, STATE, STATE_AT(jit_delta));
-    }
+    jit_emit_entry(&out, jit, block);
     if (block->has_live_flags && !block->away)
         jit_emit_flags_back(&out);
     emit_jmp(&out, jit_rw(jit, entered_at(block, true)));
     if (out.full)
         return 0;
-    misses_patch(&misses, miss);
     block->indirect = piece_end(jit, at, &out, block_number, true);
     return block->indirect;
 }

@@ -280,7 +280,9 @@ bool jit_run(struct cpu *cpu)
         jit_follow(cpu);
         if (__atomic_load_n(&cpu->attention, __ATOMIC_RELAXED) != 0 || !jit_usable(cpu))
             return false;
+        cpu->jit_own->wants_entry = (left & 3) == LEAVE_INDIRECT;
         u32 number = block_or_room(cpu);
+        cpu->jit_own->wants_entry = false;
         if (number == JIT_NONE)
             return true;
         if (number == JIT_FULL) { /* what was left may be gone */

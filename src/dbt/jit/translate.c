@@ -198,6 +198,18 @@ static void link_ahead(const struct draft *draft)
     }
 }
 
+/* Begins with the block's verifying entry, where one is wanted: flags are where code has them if
+ * they are dead. Its offset, or 0. */
+static u32 draft_entry(struct draft *draft, u32 page)
+{
+    const struct jit_block block = {.rip = draft->rip, .page = page, .mode = draft->mode};
+    u32 at = jit_offset(draft->jit, draft->out.at);
+    if (!draft->cpu->jit_own->wants_entry || has_live_flags(draft))
+        return 0;
+    jit_emit_entry(&draft->out, draft->jit, &block);
+    return at;
+}
+
 u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
 {
     struct jit *jit = cpu->jit;
@@ -211,6 +223,8 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     u32 code = (u32)align_up(region->code.next, 16);
     jit_code_grows(jit, code);
     draft->out = (struct emitter){jit_rw(jit, code), jit_rw(jit, region->cold.first), false};
+    u32 indirect = draft_entry(draft, source->page);
+    code = jit_offset(jit, draft->out.at);
     if (draft->tail && draft->insn_count > 0)
         draft_expect_tail(draft, source->tail_page);
     if (draft->insn_count > 0)
@@ -226,6 +240,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     jit->blocks[draft->number] = (struct jit_block){
         .rip = draft->rip,
         .code = code,
+        .indirect = indirect,
         .page = source->page,
         .mode = draft->mode,
         .hot = draft->hot,
@@ -239,6 +254,7 @@ u32 jit_translate(struct cpu *cpu, const struct jit_source *source)
     if (draft->cold_start)
         region->cold.next = jit_offset(jit, draft->out.at);
     count(draft, code);
+    cpu->jit_own->counters.indirect_entries += indirect != 0;
     jit_register(jit, draft->number);
     if (draft->tail && draft->insn_count > 0)
         jit_tail_register(jit, draft->number, source->tail_page);
