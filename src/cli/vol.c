@@ -69,6 +69,7 @@ static int run_convert(const struct vol_args *args, struct err *err)
     options.source = vol_args_image(args, args->words[1], args->from);
     int result = create_options(args, args->words[2], &options.target, err);
     options.target.format = args->to;
+    options.is_packed = args->is_packed;
     if (result == 0 && args->backing != NULL)
         result = err_set(err, -EINVAL, "convert: the copy stands alone; leave out --backing");
     if (result != 0)

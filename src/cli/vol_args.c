@@ -163,6 +163,8 @@ static bool take_flag(struct vol_args *args, const char *name)
 {
     if (strcmp(name, "--chain") == 0)
         args->is_chain = true;
+    else if (strcmp(name, "--compress") == 0)
+        args->is_packed = true;
     else if (strcmp(name, "--shrink") == 0)
         args->may_shrink = true;
     else if (strcmp(name, "--unsafe") == 0)

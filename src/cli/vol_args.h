@@ -12,7 +12,7 @@ enum { VOL_WORDS_MAX = 4 };
 struct vol_args {
     const char *words[VOL_WORDS_MAX]; /* what is no option */
     unsigned word_count;
-    bool is_json, is_chain, may_shrink, is_unsafe, wants_help;
+    bool is_json, is_chain, is_packed, may_shrink, is_unsafe, wants_help;
     bool mends_leaks, mends_all;
     const char *backing, *backing_format; /* NULL: not given */
     const char *data;

@@ -153,7 +153,8 @@ class Driver:
         vol('convert', 'a.qcow2', 'b.raw')
         with open('b.raw', 'rb') as file:
             assert file.read() == self.content
-        vol('convert', 'b.raw', 'b.qcow2', *random_options())
+        vol('convert', 'b.raw', 'b.qcow2', *random_options(),
+            *(['--compress'] if random.random() < 0.5 else []))
         expect('b.qcow2', self.content)
 
     def step(self):

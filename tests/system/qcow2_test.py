@@ -81,10 +81,16 @@ class Qcow2(unittest.TestCase):
         for words, expected in (('echo it is $((40+2)) >/root/mark; sync; poweroff', None),
                                 ('cat /root/mark; poweroff', b'it is 42')):
             guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     stderr=subprocess.STDOUT)
+                                     stderr=subprocess.STDOUT, bufsize=0)
             self.addCleanup(guest.kill)
-            output, _ = guest.communicate(words.encode() + b'\n', timeout=GUEST_SECONDS)
-            self.assertEqual(guest.returncode, 0, output[-2000:])
+            output = b''
+            while b'root@' not in output:  # what is typed before the shell is there is lost
+                more = guest.stdout.read(4096)
+                self.assertTrue(more, output[-2000:])
+                output += more
+            guest.stdin.write(words.encode() + b'\n')
+            output += guest.stdout.read()
+            self.assertEqual(guest.wait(GUEST_SECONDS), 0, output[-2000:])
             if expected:
                 self.assertIn(expected, output)
         self.assertEqual(self.check(self.path('2.qcow2')), 0)

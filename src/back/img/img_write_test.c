@@ -193,6 +193,40 @@ static void test_compressed_clusters_are_overwritten(void **state)
     }
 }
 
+static void test_data_in_another_file(void **state)
+{
+    if (!has_qemu_img())
+        skip();
+    for (unsigned raw = 0; raw < 2; raw++) {
+        u8 *model = calloc(1, DISK_BYTES);
+        char data_path[PATH_BYTES];
+        struct img *img = NULL;
+        struct err err = {0};
+        assert_int_equal(status_of("rm -f d.data && qemu-img create -q -f qcow2 -o "
+                                   "data_file=d.data,data_file_raw=%s d.qcow2 4M",
+                                   raw != 0 ? "on" : "off"),
+                         0);
+        snprintf(data_path, sizeof(data_path), "%s", in_folder("d.data"));
+        struct img_options options = {
+            .format = IMG_QCOW2, .is_writable = true, .data_path = data_path};
+        for (unsigned part = 0; part < 2; part++) {
+            options.path = in_folder("d.qcow2");
+            if (img_open(&img, &options, &err) != 0)
+                fail_msg("%s", err.text);
+            for (unsigned i = 0; i < 100; i++)
+                assert_int_equal(random_request(img, model), 0);
+            compare(img, model);
+            img_close(img);
+            assert_int_equal(status_of("qemu-img check -q d.qcow2"), 0);
+            write_file("model", model, DISK_BYTES);
+            assert_int_equal(status_of("qemu-img compare -q -f raw -F qcow2 model d.qcow2"), 0);
+            if (raw != 0)
+                assert_int_equal(status_of("qemu-img compare -q -f raw -F raw model d.data"), 0);
+        }
+        free(model);
+    }
+}
+
 /* A large disk with small clusters makes the refcount table grow. */
 static void test_refcount_table_grows(void **state)
 {
@@ -261,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_random_requests_on_every_kind),
         cmocka_unit_test(test_random_requests_over_backing_files),
         cmocka_unit_test(test_compressed_clusters_are_overwritten),
+        cmocka_unit_test(test_data_in_another_file),
         cmocka_unit_test(test_refcount_table_grows),
         cmocka_unit_test(test_each_call_fails_in_turn),
     };

@@ -88,6 +88,9 @@ enum qcow2_zero_flag {
 /* All three wait for the host; -ENOSPC and -EIO leave what was there, or a part of what is new.
  * Nothing is sure to last before qcow2_flush. */
 MUST_CHECK int qcow2_write(struct qcow2 *q, u64 offset, const void *from, u64 bytes);
+/* Writes a whole cluster that holds nothing yet, compressed where that makes it shorter; beyond the
+ * end of the disk FROM is zeroes. -EEXIST when it holds something. */
+MUST_CHECK int qcow2_write_packed(struct qcow2 *q, u64 offset, const void *from);
 MUST_CHECK int qcow2_zero(struct qcow2 *q, u64 offset, u64 bytes, unsigned flags);
 MUST_CHECK int qcow2_flush(struct qcow2 *q);
 /* Lets the header name another backing file, or none (""). Flushed when it returns. */

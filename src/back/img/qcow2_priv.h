@@ -47,6 +47,7 @@ struct qcow2 {
     u64 end_cluster;           /* no cluster from this number on is used */
     struct qcow2_freed *freed; /* owned */
     u64 freed_count, freed_max;
+    u64 pack_offset;          /* where the next compressed cluster may follow; 0: nowhere */
     bool needs_barrier;       /* something was written that L2 will refer to */
     struct qcow2_below below; /* what is seen where this image holds nothing */
     u8 *scratch;              /* owned: one cluster; made when first needed */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "back/img/file.h"
+#include "back/img/qcow2_header.h"
 #include "back/vol/copy.h"
 #include "base/alloc.h"
 #include "base/bits.h"
@@ -67,14 +68,36 @@ static int known_zeroes(struct img *img, u64 offset, u64 *ret_zero_bytes, u64 *r
     return 0;
 }
 
-static int copy_all(struct img *from, struct img *to, const struct vol_progress *progress)
+/* The clusters of a piece that starts with one, compressed. */
+static int pack_piece(struct img *from, struct img *to, u64 offset, u64 bytes, u8 *buffer)
 {
-    u8 *buffer = alloc_zero(COPY_BYTES);
+    struct qcow2 *q = img_qcow2(to, 0);
+    u64 cluster_bytes = BIT(qcow2_header_of(q)->cluster_bits);
+    int result = img_read(from, 0, offset, buffer, bytes);
+    memset(buffer + bytes, 0, align_up(bytes, cluster_bytes) - bytes);
+    for (u64 at = 0; at < bytes && result == 0; at += cluster_bytes) {
+        if (!is_zero(buffer + at, cluster_bytes))
+            result = qcow2_write_packed(q, offset + at, buffer + at);
+    }
+    return result;
+}
+
+static int copy_all(struct img *from, struct img *to, bool is_packed,
+                    const struct vol_progress *progress)
+{
+    /* A multiple of every cluster size. */
+    enum { PACK_BYTES = 2 << 20 };
+    u8 *buffer = alloc_zero(PACK_BYTES);
     u64 total = img_size(from), zero_bytes = 0, bytes = 0;
     int result = buffer != NULL ? 0 : -ENOMEM;
     for (u64 at = 0; at < total && result == 0;) {
         result = known_zeroes(from, at, &zero_bytes, &bytes);
-        if (result == 0 && zero_bytes == 0) {
+        if (is_packed)
+            zero_bytes = align_down(zero_bytes, PACK_BYTES);
+        if (result == 0 && zero_bytes == 0 && is_packed) {
+            bytes = min_u64(PACK_BYTES, total - at);
+            result = pack_piece(from, to, at, bytes, buffer);
+        } else if (result == 0 && zero_bytes == 0) {
             bytes = min_u64(COPY_BYTES - (at & (COPY_BYTES - 1)), total - at);
             result = copy_piece(from, 0, to, at, bytes, buffer, true);
         } else {
@@ -106,8 +129,11 @@ int vol_convert(const struct vol_convert_options *options, const struct vol_prog
     result = img_format_of(create.path, create.format, &open.format, err);
     if (result == 0)
         result = img_open(&to, &open, err);
+    if (result == 0 && options->is_packed && img_qcow2(to, 0) == NULL)
+        result = err_set(err, -EINVAL, "disk '%s': a raw disk cannot be compressed; write qcow2",
+                         create.path);
     if (result == 0) {
-        result = copy_all(from, to, progress);
+        result = copy_all(from, to, options->is_packed, progress);
         if (result != 0)
             copy_failed(err, options->source.path, "copy", result);
     }

@@ -30,6 +30,7 @@ struct vol_create_options {
 struct vol_convert_options {
     struct img_options source;
     struct vol_create_options target;
+    bool is_packed; /* the target's clusters are compressed; qcow2 only */
 };
 
 struct vol_rebase_options {
