@@ -53,6 +53,7 @@ static void test_run_args(void **state)
                                        "--cpus",    "4",
                                        "--disk",    "a.raw,readonly,direct",
                                        "--disk",    "b.raw,format=raw,snapshot",
+                                       "--disk",    "c,format=qcow2,backing=/b,data=d",
                                        "-p",        "8080:80",
                                        "-p",        "0.0.0.0:53:5353/udp",
                                        "--engine",  "dbt",
@@ -65,7 +66,12 @@ static void test_run_args(void **state)
     assert_string_equal(args.image, "debian/12");
     assert_int_equal(args.memory_bytes, 2ull << 30);
     assert_int_equal(args.cpus, 4);
-    assert_int_equal(args.disk_count, 2);
+    assert_int_equal(args.disk_count, 3);
+    assert_null(args.disks[0].format);
+    assert_string_equal(args.disks[2].path, "c");
+    assert_string_equal(args.disks[2].format, "qcow2");
+    assert_string_equal(args.disks[2].backing, "/b");
+    assert_string_equal(args.disks[2].data, "d");
     assert_string_equal(args.disks[0].path, "a.raw");
     assert_true(args.disks[0].read_only && args.disks[0].direct && !args.disks[0].snapshot);
     assert_true(args.disks[1].snapshot && !args.disks[1].read_only);
@@ -109,6 +115,8 @@ static void test_run_args_refused(void **state)
         {"--kernel", "k", "--engine", "tcg", NULL},
         {"--kernel", "k", "--disk", "a.raw,fast", NULL},
         {"--kernel", "k", "--disk", ",readonly", NULL},
+        {"--kernel", "k", "--disk", "a.raw,format=vmdk", NULL},
+        {"--kernel", "k", "--disk", "a.raw,backing=", NULL},
         {"--kernel", "k", "--net", "bridge", NULL},
         {"--kernel", "k", "--net", "tap:", NULL},
         {"--kernel", "k", "-p", "80", NULL},
@@ -139,6 +147,8 @@ static void test_run_args_refused(void **state)
                                        "kvm or dbt",
                                        "snapshot",
                                        "give a file",
+                                       "format=vmdk",
+                                       "backing=",
                                        "tap:NAME",
                                        "tap:NAME",
                                        "8080:80",

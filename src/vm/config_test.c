@@ -41,7 +41,8 @@ static void test_everything(void **state)
         &config,
         "{\"schema\":1,\"name\":\"a\",\"memory_bytes\":268435456,\"cpus\":4,\"engine\":\"dbt\","
         "\"kernel\":\"k\",\"initrd\":\"i\",\"append\":\"quiet\",\"console\":\"none\","
-        "\"disks\":[{\"path\":\"d\"},{\"path\":\"e\",\"format\":\"raw\",\"readonly\":true,"
+        "\"disks\":[{\"path\":\"d\",\"format\":\"qcow2\",\"backing\":\"/b\"},"
+        "{\"path\":\"e\",\"format\":\"raw\",\"readonly\":true,"
         "\"snapshot\":true,\"direct\":true}],"
         "\"nets\":[{\"kind\":\"user\",\"mac\":\"52:54:00:12:34:56\",\"forwards\":["
         "{\"host_port\":8080,\"guest_port\":80},{\"host_address\":\"0.0.0.0\",\"host_port\":53,"
@@ -60,6 +61,9 @@ static void test_everything(void **state)
     assert_false(config.has_console);
     assert_int_equal(config.disk_count, 2);
     assert_false(config.disks[0].read_only);
+    assert_int_equal(config.disks[0].format, CONFIG_FORMAT_QCOW2);
+    assert_string_equal(config.disks[0].backing, "/b");
+    assert_null(config.disks[1].backing);
     assert_true(config.disks[1].read_only && config.disks[1].snapshot && config.disks[1].direct);
     assert_int_equal(config.net_count, 2);
     static const u8 mac[6] = {0x52, 0x54, 0, 0x12, 0x34, 0x56};
