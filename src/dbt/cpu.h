@@ -113,6 +113,7 @@ struct cpu_group {
     /* The hashes whose count went up lately, for those who keep links between blocks. */
     u32 code_log[CPU_CODE_LOG];
     u32 code_log_reserved, code_log_count;
+    u32 code_flags_in_work; /* atomic: pages whose write tags are being taken away (mmu/code.c) */
 };
 
 struct cpu {

@@ -50,13 +50,9 @@ static void stores_settle(void)
         __builtin_ia32_pause();
 }
 
-/* Sets the page's flag and takes its write tags from all TLBs that may have some. */
-static void code_flag_set(struct cpu_group *group, u8 *flags, gpa_t page)
+/* Takes the page's write tags from all TLBs. */
+static void write_tags_drop_all(struct cpu_group *group, gpa_t page)
 {
-    u8 old = __atomic_fetch_or(flags, MEM_CODE, __ATOMIC_SEQ_CST);
-    if (!(old & MEM_CACHED))
-        return;
-    __atomic_fetch_and(flags, (u8)~MEM_CACHED, __ATOMIC_SEQ_CST);
     unsigned count = __atomic_load_n(&group->cpu_count, __ATOMIC_ACQUIRE), running = 0;
     for (unsigned i = 0; i < count; i++) {
         struct cpu *cpu = __atomic_load_n(&group->cpus[i], __ATOMIC_ACQUIRE);
@@ -67,6 +63,26 @@ static void code_flag_set(struct cpu_group *group, u8 *flags, gpa_t page)
     }
     if (running > 1)
         stores_settle();
+}
+
+/* Sets the page's flag and takes its write tags away where there may be some. Whoever finds the
+ * flag set, or that there are none, while this goes on is told by the count (write_tags_wait). */
+static void code_flag_set(struct cpu_group *group, u8 *flags, gpa_t page)
+{
+    __atomic_fetch_add(&group->code_flags_in_work, 1, __ATOMIC_SEQ_CST);
+    u8 old = __atomic_fetch_or(flags, MEM_CODE, __ATOMIC_SEQ_CST);
+    if (old & MEM_CACHED) {
+        __atomic_fetch_and(flags, (u8)~MEM_CACHED, __ATOMIC_SEQ_CST);
+        write_tags_drop_all(group, page);
+    }
+    __atomic_fetch_sub(&group->code_flags_in_work, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The flag is set: waits until no vCPU has a write tag of the page any more. */
+static void write_tags_wait(const struct cpu_group *group)
+{
+    while (__atomic_load_n(&group->code_flags_in_work, __ATOMIC_SEQ_CST) != 0)
+        __builtin_ia32_pause();
 }
 
 static u8 *page_flags_of(struct mem *mem, gpa_t gpa)
@@ -87,6 +103,7 @@ const u32 *mmu_code_mark(struct cpu *cpu, gpa_t gpa, size_t bytes)
         __atomic_fetch_or(&group->code_granules[hash], mask, __ATOMIC_SEQ_CST);
     if (!(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & MEM_CODE))
         code_flag_set(group, flags, gpa & WALK_GPA);
+    write_tags_wait(group);
     return &group->code_generation[hash];
 }
 
