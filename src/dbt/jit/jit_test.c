@@ -29,6 +29,7 @@
 #include "dbt/cpu.h"
 #include "dbt/jit.h"
 #include "dbt/jit/test_group.h"
+#include "dbt/jit/test_show.h"
 #include "dbt/jit/test_system.h"
 #include "dbt/jit/test_ways.h"
 #include "host/cpu.h"
@@ -343,33 +344,6 @@ static bool run(struct engine_under_test *engine, const struct x86_state *from,
     return ended;
 }
 
-static void show(const struct x86_state *from, const struct x86_state *a, const struct x86_state *b)
-{
-    struct insn insn;
-    printf("%u-bit code at %llx, interpreter | translator\n", code_bytes * 8,
-           (unsigned long long)from->rip);
-    for (unsigned i = 0; i < X86_GPR_COUNT; i++)
-        printf("  gpr %2u from %016llx: %016llx %016llx%s\n", i, (unsigned long long)from->gpr[i],
-               (unsigned long long)a->gpr[i], (unsigned long long)b->gpr[i],
-               a->gpr[i] == b->gpr[i] ? "" : " <--");
-    printf("  from rflags %llx\n", (unsigned long long)from->rflags);
-    printf("  rip %llx %llx  rflags %llx %llx cr2 %llx %llx activity %u %u\n",
-           (unsigned long long)a->rip, (unsigned long long)b->rip, (unsigned long long)a->rflags,
-           (unsigned long long)b->rflags, (unsigned long long)a->cr2, (unsigned long long)b->cr2,
-           a->activity, b->activity);
-    for (unsigned i = 0; i < X86_XSAVE_BYTES; i++)
-        if (a->xsave[i] != b->xsave[i])
-            printf("  xsave %u: %02x %02x\n", i, a->xsave[i], b->xsave[i]);
-    for (u64 rip = from->rip % ALIAS_BYTES; ram[rip] != 0xf4; rip += insn.length) {
-        if (decode(ram + rip, 15, code_bytes, &insn) != DECODE_OK)
-            break;
-        printf("  %llx:", (unsigned long long)rip);
-        for (unsigned i = 0; i < insn.length; i++)
-            printf(" %02x", ram[rip + i]);
-        printf("  %s\n", insn.desc->mnemonic);
-    }
-}
-
 /* Puts zeros where XSTATE_BV says that a component is in its initial state. */
 static void normalize(struct x86_state *state)
 {
@@ -438,7 +412,8 @@ static void compare(const struct x86_state *from, const u8 *ram_from, u8 *ram_a,
     if (!ended || wild || same(&a, &b, ram_a + CODE))
         return;
     printf("case %u:\n", number);
-    show(from, &a, &b);
+    test_show_states(from, &a, &b);
+    test_show_code(ram + from->rip % ALIAS_BYTES, code_bytes);
     for (unsigned at = CODE; at < DATA + DATA_BYTES; at++)
         if (ram_a[at] != ram[at])
             printf("  memory %x: %02x %02x\n", at, ram_a[at], ram[at]);

@@ -353,6 +353,13 @@ static bool is_same(const struct draft_insn *one)
            (insn->prefixes & (INSN_LOCK | INSN_67 | INSN_SEG)) == 0;
 }
 
+static void draft_same(struct draft *draft, const struct draft_insn *one)
+{
+    if (can_trap(&one->insn))
+        note_trap(draft, one);
+    emit_copy(&draft->out, one->bytes, one->insn.length);
+}
+
 bool draft_generic(struct draft *draft, const struct draft_insn *one)
 {
     const struct insn *insn = &one->insn;
@@ -362,9 +369,7 @@ bool draft_generic(struct draft *draft, const struct draft_insn *one)
     u32 live = one->live_before;
     bool rsp;
     if (is_same(one)) {
-        if (can_trap(insn))
-            note_trap(draft, one);
-        emit_copy(out, one->bytes, insn->length);
+        draft_same(draft, one);
         return true;
     }
     int count = one->same_gprs ? 0 : slot_uses(insn, uses, insn->has_memory ? 1 : 2, &rsp);
