@@ -113,8 +113,6 @@ void jit_page_done(struct jit *jit, u32 number)
     *link = page->next_hash;
     page->next_hash = jit->page_free;
     jit->page_free = number;
-    if (page->number + 1 == jit->page_number) /* nobody has seen it */
-        jit->page_number--;
 }
 
 /* Forgets the blocks of the physical page with HASH, and of others that have it. */

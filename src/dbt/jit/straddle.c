@@ -51,11 +51,22 @@ void jit_source_number(struct cpu *cpu, struct jit_source *source)
                                      page - (jit->pages[source->page].virtual_page << 12));
 }
 
+/* Gives the page back if no block was made for it, and its number, which nobody has seen. That of a
+ * page which had blocks may stand in guards, and is not given out again. */
+static void page_done(struct jit *jit, u32 page)
+{
+    bool is_last = jit->pages[page].number + 1 == jit->page_number;
+    bool unused = jit->pages[page].blocks == JIT_NONE;
+    jit_page_done(jit, page);
+    if (is_last && unused)
+        jit->page_number--;
+}
+
 void jit_source_done(struct jit *jit, const struct jit_source *source)
 {
     if (source->tail_host && source->tail_page != source->page)
-        jit_page_done(jit, source->tail_page);
-    jit_page_done(jit, source->page);
+        page_done(jit, source->tail_page);
+    page_done(jit, source->page);
 }
 
 bool jit_tail_fits(const struct jit *jit, u32 number, const struct jit_source *source)
