@@ -138,6 +138,25 @@ static void code_log_settle(struct cpu_group *group)
         __builtin_ia32_pause();
 }
 
+/* Clears the page's flag, unless there is decoded code again. Whoever decodes some now is either
+ * seen here, or waits (write_tags_wait): else he would write to it unnoticed until the flag is
+ * back.
+ */
+static void code_flag_clear(struct cpu_group *group, gpa_t gpa)
+{
+    const u64 *granules = &group->code_granules[code_hash(gpa)];
+    u8 *flags = page_flags_of(group->mem, gpa);
+    if (flags == NULL)
+        return;
+    __atomic_fetch_add(&group->code_flags_in_work, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(granules, __ATOMIC_SEQ_CST) == 0) {
+        __atomic_fetch_and(flags, (u8)~MEM_CODE, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(granules, __ATOMIC_SEQ_CST) != 0)
+            code_flag_set(group, flags, gpa & WALK_GPA);
+    }
+    __atomic_fetch_sub(&group->code_flags_in_work, 1, __ATOMIC_SEQ_CST);
+}
+
 /* True when decoded code was hit. */
 static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
 {
@@ -152,14 +171,8 @@ static bool code_written(struct cpu_group *group, gpa_t gpa, size_t bytes)
         return true;
     }
     code_log_settle(group);
-    if (granules == 0) {
-        u8 *flags = page_flags_of(group->mem, gpa);
-        if (flags == NULL)
-            return false;
-        __atomic_fetch_and(flags, (u8)~MEM_CODE, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&group->code_granules[hash], __ATOMIC_SEQ_CST) != 0)
-            code_flag_set(group, flags, gpa & WALK_GPA);
-    }
+    if (granules == 0)
+        code_flag_clear(group, gpa);
     return false;
 }
 
