@@ -101,80 +101,51 @@ static void test_run_args_screen(void **state)
     run_args_fini(&args);
 }
 
-/* Each must be refused with a message that holds the second text: what is accepted, or what is
- * wrong. */
+/* What is refused, and a part of the message: what is accepted, or what is wrong. */
+static const struct {
+    const char *words[8], *says;
+} refused[] = {
+    {{"--memory", NULL}, "--memory needs a value"},
+    {{"--kernel", "k", "--foo", NULL}, "--initrd"},
+    {{"--kernel", "k", "--memory", "lots", NULL}, "512M"},
+    {{"--kernel", "k", "--memory", "1000K", NULL}, "whole MiB"},
+    {{"--kernel", "k", "--cpus", "0", NULL}, "1 to 64"},
+    {{"--kernel", "k", "--cpus", "65", NULL}, "1 to 64"},
+    {{"--kernel", "k", "--engine", "tcg", NULL}, "kvm or dbt"},
+    {{"--kernel", "k", "--disk", "a.raw,fast", NULL}, "snapshot"},
+    {{"--kernel", "k", "--disk", ",readonly", NULL}, "give a file"},
+    {{"--kernel", "k", "--disk", "a.raw,format=vmdk", NULL}, "format=vmdk"},
+    {{"--kernel", "k", "--disk", "a.raw,backing=", NULL}, "backing="},
+    {{"--kernel", "k", "--net", "bridge", NULL}, "tap:NAME"},
+    {{"--kernel", "k", "--net", "tap:", NULL}, "tap:NAME"},
+    {{"--kernel", "k", "-p", "80", NULL}, "8080:80"},
+    {{"--kernel", "k", "-p", "0:80", NULL}, "8080:80"},
+    {{"--kernel", "k", "-p", "1:2:3:4", NULL}, "8080:80"},
+    {{"--kernel", "k", "-p", "8080:80/sctp", NULL}, "8080:80"},
+    {{"--kernel", "k", "-p", "300.1.1.1:8080:80", NULL}, "8080:80"},
+    {{"--kernel", "k", "--net", "none", "-p", "8080:80", NULL}, "--net user"},
+    {{"--kernel", "k", "--console", "vnc", NULL}, "stdio or none"},
+    {{"--kernel", "k", "--device", "vga", NULL}, "testdev"},
+    {{"--kernel", "k", "--display", "sdl", NULL}, "vga or none"},
+    {{"--kernel", "k", "--vnc", "5901", NULL}, "unix:PATH"},
+    {{"--kernel", "k", "--vnc", ":60000", NULL}, "5900 + N"},
+    {{"--kernel", "k", "--vnc-password", "file", NULL}, "--vnc"},
+    {{"--kernel", "k", "--name", "a b", NULL}, "letters"},
+    {{"--kernel", "k", "--keep", NULL}, "--keep"},
+    {{"--kernel", "k", "--", "ls", NULL}, "needs an image"},
+    {{"a", "b", NULL}, "one image"},
+    {{"debian/12", "--", NULL}, "uname -a"},
+    {{NULL}, "debian/12"},
+};
+
 static void test_run_args_refused(void **state)
 {
-    static const char *const cases[][8] = {
-        {"--memory", NULL},
-        {"--kernel", "k", "--foo", NULL},
-        {"--kernel", "k", "--memory", "lots", NULL},
-        {"--kernel", "k", "--memory", "1000K", NULL},
-        {"--kernel", "k", "--cpus", "0", NULL},
-        {"--kernel", "k", "--cpus", "65", NULL},
-        {"--kernel", "k", "--engine", "tcg", NULL},
-        {"--kernel", "k", "--disk", "a.raw,fast", NULL},
-        {"--kernel", "k", "--disk", ",readonly", NULL},
-        {"--kernel", "k", "--disk", "a.raw,format=vmdk", NULL},
-        {"--kernel", "k", "--disk", "a.raw,backing=", NULL},
-        {"--kernel", "k", "--net", "bridge", NULL},
-        {"--kernel", "k", "--net", "tap:", NULL},
-        {"--kernel", "k", "-p", "80", NULL},
-        {"--kernel", "k", "-p", "0:80", NULL},
-        {"--kernel", "k", "-p", "1:2:3:4", NULL},
-        {"--kernel", "k", "-p", "8080:80/sctp", NULL},
-        {"--kernel", "k", "-p", "300.1.1.1:8080:80", NULL},
-        {"--kernel", "k", "--net", "none", "-p", "8080:80", NULL},
-        {"--kernel", "k", "--console", "vnc", NULL},
-        {"--kernel", "k", "--device", "vga", NULL},
-        {"--kernel", "k", "--display", "sdl", NULL},
-        {"--kernel", "k", "--vnc", "5901", NULL},
-        {"--kernel", "k", "--vnc", ":60000", NULL},
-        {"--kernel", "k", "--vnc-password", "file", NULL},
-        {"--kernel", "k", "--name", "a b", NULL},
-        {"--kernel", "k", "--keep", NULL},
-        {"--kernel", "k", "--", "ls", NULL},
-        {"a", "b", NULL},
-        {"debian/12", "--", NULL},
-        {NULL},
-    };
-    static const char *const says[] = {"--memory needs a value",
-                                       "--initrd",
-                                       "512M",
-                                       "whole MiB",
-                                       "1 to 64",
-                                       "1 to 64",
-                                       "kvm or dbt",
-                                       "snapshot",
-                                       "give a file",
-                                       "format=vmdk",
-                                       "backing=",
-                                       "tap:NAME",
-                                       "tap:NAME",
-                                       "8080:80",
-                                       "8080:80",
-                                       "8080:80",
-                                       "8080:80",
-                                       "8080:80",
-                                       "--net user",
-                                       "stdio or none",
-                                       "testdev",
-                                       "vga or none",
-                                       "unix:PATH",
-                                       "5900 + N",
-                                       "--vnc",
-                                       "letters",
-                                       "--keep",
-                                       "needs an image",
-                                       "one image",
-                                       "uname -a",
-                                       "debian/12"};
-    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+    for (unsigned i = 0; i < ARRAY_LEN(refused); i++) {
         struct run_args args;
         struct err err = {0};
-        assert_int_equal(run_args_parse(&args, cases[i], &err), -EINVAL);
-        if (strstr(err.text, says[i]) == NULL)
-            fail_msg("case %u: '%s' does not say '%s'", i, err.text, says[i]);
+        assert_int_equal(run_args_parse(&args, refused[i].words, &err), -EINVAL);
+        if (strstr(err.text, refused[i].says) == NULL)
+            fail_msg("case %u: '%s' does not say '%s'", i, err.text, refused[i].says);
         run_args_fini(&args);
     }
 }

@@ -29,7 +29,7 @@
 #include "dbt/cpu.h"
 #include "dbt/jit.h"
 #include "dbt/jit/test_group.h"
-#include "dbt/jit/test_show.h"
+#include "dbt/jit/show_test.h"
 #include "dbt/jit/test_system.h"
 #include "dbt/jit/test_ways.h"
 #include "host/cpu.h"
@@ -412,8 +412,8 @@ static void compare(const struct x86_state *from, const u8 *ram_from, u8 *ram_a,
     if (!ended || wild || same(&a, &b, ram_a + CODE))
         return;
     printf("case %u:\n", number);
-    test_show_states(from, &a, &b);
-    test_show_code(ram + from->rip % ALIAS_BYTES, code_bytes);
+    show_states(from, &a, &b);
+    show_code(ram + from->rip % ALIAS_BYTES, code_bytes);
     for (unsigned at = CODE; at < DATA + DATA_BYTES; at++)
         if (ram_a[at] != ram[at])
             printf("  memory %x: %02x %02x\n", at, ram_a[at], ram[at]);

@@ -1,13 +1,13 @@
 /*
- * dbt/jit/test_show.c - see test_show.h.
+ * dbt/jit/show_test.c - see show_test.h.
  */
-#include "dbt/jit/test_show.h"
+#include "dbt/jit/show_test.h"
 
 #include <stdio.h>
 
 #include "x86/decode.h"
 
-void test_show_states(const struct x86_state *from, const struct x86_state *a,
+void show_states(const struct x86_state *from, const struct x86_state *a,
                       const struct x86_state *b)
 {
     printf("code at %llx, interpreter | translator\n", (unsigned long long)from->rip);
@@ -25,7 +25,7 @@ void test_show_states(const struct x86_state *from, const struct x86_state *a,
             printf("  xsave %u: %02x %02x\n", i, a->xsave[i], b->xsave[i]);
 }
 
-void test_show_code(const u8 *code, unsigned code_bytes)
+void show_code(const u8 *code, unsigned code_bytes)
 {
     struct insn insn;
     for (unsigned at = 0; code[at] != 0xf4; at += insn.length) {
