@@ -40,7 +40,7 @@ def test_arguments():
     kernel = ('--kernel', '/nonexistent')
     for words, says in [
             ((), ('Examples', 'doctor')),
-            (('frobnicate',), ("'frobnicate'", 'run, image and doctor')),
+            (('frobnicate',), ("'frobnicate'", 'run, image, vol, screenshot, sendkey and doctor')),
             (('run',), ('--kernel', 'debian/12')),
             (('run', '--bogus'), ("'--bogus'", '--memory', '--cpus')),
             (('run', '--kernel'), ('--kernel needs a value',)),
