@@ -17,8 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "back/img/file.h"
 #include "base/bits.h"
-#include "base/log.h"
 #include "host/fault.h"
 #include "host/fd.h"
 
@@ -39,25 +39,6 @@ static const char *mend_for(int code)
     default:
         return "";
     }
-}
-
-static int image_lock(const struct image *image, const char *path, bool read_only, struct err *err)
-{
-    struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-    int result = host_fault(FAULT_LOCK);
-    if (result == 0 && fcntl(image->fd, F_OFD_SETLK, &lock) != 0)
-        result = -errno;
-    if (result == -EAGAIN || result == -EACCES)
-        return err_set(err, -EBUSY,
-                       "disk '%s': another VM %s it; stop that VM first, or give each its own "
-                       "changes with ',snapshot'",
-                       path, read_only ? "writes to" : "uses");
-    if (result == -ENOLCK || result == -ENOSYS || result == -EOPNOTSUPP) {
-        log_warn("disk", "'%s': this file system has no locks; make sure that only one VM uses it",
-                 path);
-        return 0;
-    }
-    return result == 0 ? 0 : err_set(err, result, "disk '%s': lock: %s", path, strerror(-result));
 }
 
 static int measure_device(struct image *image)
@@ -136,7 +117,7 @@ int image_open(struct image *ret_image, const char *path, bool read_only, bool d
     fcntl(image.fd, F_SETFL, flags & ~O_NONBLOCK);
     int result = image_measure(&image, path, err);
     if (result == 0)
-        result = image_lock(&image, path, read_only, err);
+        result = file_lock(image.fd, path, !read_only, err);
     if (result != 0) {
         image_close(&image);
         return result;

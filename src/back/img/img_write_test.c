@@ -125,6 +125,16 @@ static const char *const kinds[] = {"compat=0.10",
                                     "lazy_refcounts=on,refcount_bits=64",
                                     "compat=0.10,cluster_size=1k"};
 
+/* Closes IMG, which is w.qcow2 and must hold MODEL, and has qemu-img say the same. */
+static void close_and_judge(struct img *img, u8 *model)
+{
+    compare(img, model);
+    img_close(img);
+    assert_int_equal(status_of("qemu-img check -q w.qcow2"), 0);
+    write_file("model", model, DISK_BYTES);
+    assert_int_equal(status_of("qemu-img compare -q -f raw -F qcow2 model w.qcow2"), 0);
+}
+
 static void check_kind(const char *options, const char *backing, unsigned rounds)
 {
     u8 *model = calloc(1, DISK_BYTES);
@@ -141,11 +151,7 @@ static void check_kind(const char *options, const char *backing, unsigned rounds
         struct img *img = open_img("w.qcow2", NULL);
         for (unsigned i = 0; i < rounds; i++)
             assert_int_equal(random_request(img, model), 0);
-        compare(img, model);
-        img_close(img);
-        assert_int_equal(status_of("qemu-img check -q w.qcow2"), 0);
-        write_file("model", model, DISK_BYTES);
-        assert_int_equal(status_of("qemu-img compare -q -f raw -F qcow2 model w.qcow2"), 0);
+        close_and_judge(img, model);
     }
     free(model);
 }
@@ -184,11 +190,7 @@ static void test_compressed_clusters_are_overwritten(void **state)
         struct img *img = open_img("w.qcow2", NULL);
         for (unsigned i = 0; i < 60; i++)
             assert_int_equal(random_request(img, model), 0);
-        compare(img, model);
-        img_close(img);
-        assert_int_equal(status_of("qemu-img check -q w.qcow2"), 0);
-        write_file("model", model, DISK_BYTES);
-        assert_int_equal(status_of("qemu-img compare -q -f raw -F qcow2 model w.qcow2"), 0);
+        close_and_judge(img, model);
         free(model);
     }
 }

@@ -93,6 +93,8 @@ MUST_CHECK int qcow2_alloc(struct qcow2 *q, u64 min, u64 max, u64 *ret_offset, u
 void qcow2_unalloc(struct qcow2 *q, u64 offset, u64 bytes);
 /* Has the bytes given back when the next flush has made sure that nothing refers to them. */
 MUST_CHECK int qcow2_free_later(struct qcow2 *q, u64 offset, u64 bytes);
+/* The same for the space of CLUSTER in the image file, if it has any. */
+MUST_CHECK int qcow2_free_cluster(struct qcow2 *q, const struct qcow2_cluster *cluster);
 
 /* qcow2_reftable.c: makes the refcount block for a cluster that has none; it may lie anywhere. */
 MUST_CHECK int qcow2_refblock_new(struct qcow2 *q, u64 number);

@@ -255,3 +255,14 @@ int qcow2_free_later(struct qcow2 *q, u64 offset, u64 bytes)
     q->freed[q->freed_count++] = (struct qcow2_freed){offset, bytes};
     return 0;
 }
+
+int qcow2_free_cluster(struct qcow2 *q, const struct qcow2_cluster *cluster)
+{
+    u64 offset, bytes;
+    if (q->data_file != NULL)
+        return 0;
+    if (!cluster->is_compressed)
+        return cluster->has_host ? qcow2_free_later(q, cluster->host, q->cluster_bytes) : 0;
+    qcow2_packed_place(q, cluster->descriptor, &offset, &bytes);
+    return qcow2_free_later(q, offset, bytes);
+}

@@ -187,17 +187,6 @@ static int set_new(struct qcow2 *q, const struct step *step, u64 host, u64 count
     return 0;
 }
 
-static int free_old(struct qcow2 *q, const struct qcow2_cluster *old)
-{
-    u64 offset, bytes;
-    if (q->data_file != NULL)
-        return 0;
-    if (!old->is_compressed)
-        return old->has_host ? qcow2_free_later(q, old->host, q->cluster_bytes) : 0;
-    qcow2_packed_place(q, old->descriptor, &offset, &bytes);
-    return qcow2_free_later(q, offset, bytes);
-}
-
 static int write_new(struct qcow2 *q, struct step *step)
 {
     u64 number = step->offset >> q->cluster_bits, within = step->offset & (q->cluster_bytes - 1);
@@ -229,7 +218,7 @@ static int write_new(struct qcow2 *q, struct step *step)
     }
     shared_set(&q->needs_barrier, true);
     result = set_new(q, step, host, count, is_whole ? qcow2_sub_mask(q) : 0);
-    return result == 0 && is_whole ? free_old(q, &step->first) : result;
+    return result == 0 && is_whole ? qcow2_free_cluster(q, &step->first) : result;
 }
 
 static int write_step(struct qcow2 *q, struct step *step)

@@ -19,17 +19,6 @@ static int write_zeroes(struct qcow2 *q, u64 offset, u64 bytes)
     return result;
 }
 
-static int free_space(struct qcow2 *q, const struct qcow2_cluster *cluster)
-{
-    u64 offset, bytes;
-    if (q->data_file != NULL)
-        return 0;
-    if (!cluster->is_compressed)
-        return cluster->has_host ? qcow2_free_later(q, cluster->host, q->cluster_bytes) : 0;
-    qcow2_packed_place(q, cluster->descriptor, &offset, &bytes);
-    return qcow2_free_later(q, offset, bytes);
-}
-
 static bool has_below(const struct qcow2 *q, u64 offset)
 {
     return offset < q->below.size_bytes;
@@ -64,7 +53,7 @@ static int zero_cluster(struct qcow2 *q, u64 number, u32 mask, unsigned flags)
         result = file_zero(q->data_file, old.host, q->cluster_bytes, gives_back);
     if (result == 0)
         result = qcow2_cluster_set(q, number, &cluster);
-    return result == 0 && gives_back ? free_space(q, &old) : result;
+    return result == 0 && gives_back ? qcow2_free_cluster(q, &old) : result;
 }
 
 /* Zeroes that the file's format has no flag for. */
